@@ -1,0 +1,3 @@
+//! Portcullis: a gRPC authorization sidecar for API keys.
+
+pub mod proto;

@@ -1,0 +1,6 @@
+//! Parses the arguments and hands over.
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {}
