@@ -1,3 +1,4 @@
 //! Portcullis: a gRPC authorization sidecar for API keys.
 
+pub mod domain;
 pub mod proto;

@@ -1,0 +1,96 @@
+//! Points in time, as the API carries them.
+
+use std::fmt;
+
+use super::Invalid;
+
+/// Nanoseconds since 1970 in UTC, from year 1 to year 9999 (the range of a protobuf Timestamp).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp {
+    seconds: i64,
+    nanos: u32,
+}
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+/// 0001-01-01T00:00:00Z.
+const MIN_SECONDS: i64 = -62_135_596_800;
+/// 9999-12-31T23:59:59Z.
+const MAX_SECONDS: i64 = 253_402_300_799;
+
+impl Timestamp {
+    /// The point `seconds` and `nanos` after 1970.
+    ///
+    /// # Errors
+    /// If it lies outside years 1 to 9999, or `nanos` outside 0 to 999,999,999.
+    pub fn new(seconds: i64, nanos: i32) -> Result<Self, Invalid> {
+        if !(MIN_SECONDS..=MAX_SECONDS).contains(&seconds) {
+            return Err(Invalid::new("must lie in the years 1 to 9999"));
+        }
+        match u32::try_from(nanos) {
+            Ok(nanos) if u64::from(nanos) < NANOS_PER_SECOND => Ok(Self { seconds, nanos }),
+            _ => Err(Invalid::new("nanos must be 0 to 999,999,999")),
+        }
+    }
+
+    /// The point this many nanoseconds after 1970.
+    #[must_use]
+    pub const fn from_unix_nanos(nanos: u64) -> Self {
+        Self {
+            seconds: (nanos / NANOS_PER_SECOND).cast_signed(),
+            // The remainder is below 10^9.
+            #[expect(clippy::cast_possible_truncation, reason = "a remainder below 10^9 fits")]
+            nanos: (nanos % NANOS_PER_SECOND) as u32,
+        }
+    }
+
+    /// Whole seconds since 1970, rounded down.
+    #[must_use]
+    pub const fn seconds(self) -> i64 {
+        self.seconds
+    }
+
+    /// Nanoseconds within the second, 0 to 999,999,999.
+    #[must_use]
+    pub const fn nanos(self) -> u32 {
+        self.nanos
+    }
+}
+
+/// RFC 3339 in UTC.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::new(self.seconds, self.nanos.cast_signed()) {
+            Ok(time) => write!(f, "{time}"),
+            // Only the last day of year 9999, which jiff keeps for time zones.
+            Err(_) => write!(f, "{}.{:09}s", self.seconds, self.nanos),
+        }
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Timestamp({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_range_of_a_protobuf_timestamp_is_held() {
+        assert!(Timestamp::new(MAX_SECONDS, 999_999_999).is_ok());
+        assert!(Timestamp::new(MIN_SECONDS, 0).is_ok());
+        for (seconds, nanos) in [(MAX_SECONDS + 1, 0), (MIN_SECONDS - 1, 0), (0, -1), (0, 1_000_000_000)] {
+            assert!(Timestamp::new(seconds, nanos).is_err(), "{seconds} {nanos}");
+        }
+    }
+
+    #[test]
+    fn order_is_by_second_then_nanosecond() {
+        let at = |s, n| Timestamp::new(s, n).unwrap();
+        assert!(at(5, 0) > at(4, 999_999_999));
+        assert!(at(5, 1) > at(5, 0));
+        assert_eq!(Timestamp::from_unix_nanos(5_000_000_001), at(5, 1));
+    }
+}
