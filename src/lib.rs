@@ -1,4 +1,15 @@
 //! Portcullis: a gRPC authorization sidecar for API keys.
+//!
+//! The modules in reading order; each uses only those above it, and the ones set apart at the end.
 
 pub mod domain;
+pub mod store;
+pub mod gate;
+pub mod fleet;
+pub mod admin;
+pub mod cli;
+
+pub mod config;
 pub mod proto;
+mod status;
+pub mod telemetry;

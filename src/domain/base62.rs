@@ -65,9 +65,7 @@ pub fn decode_u128(text: &[u8; WIDTH_U128]) -> Option<u128> {
     let (head, rest) = text.split_at(2);
     let (middle, tail) = rest.split_at(10);
     let (head, middle, tail) = (decode_chunk(head)?, decode_chunk(middle)?, decode_chunk(tail)?);
-    u128::from(head)
-        .checked_mul(CHUNK * CHUNK)?
-        .checked_add(u128::from(middle) * CHUNK + u128::from(tail))
+    u128::from(head).checked_mul(CHUNK * CHUNK)?.checked_add(u128::from(middle) * CHUNK + u128::from(tail))
 }
 
 fn decode_chunk(digits: &[u8]) -> Option<u64> {

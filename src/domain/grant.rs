@@ -192,8 +192,14 @@ mod tests {
     #[test]
     fn what_grants_nothing_cannot_be_given() {
         for bad in [
-            &["sms.send"][..], &["acme:everything"], &["*:*"], &["*", "acme:check"], &["Acme:check"], &["acme:fleet.read"],
-            &[":check"], &["acme:"],
+            &["sms.send"][..],
+            &["acme:everything"],
+            &["*:*"],
+            &["*", "acme:check"],
+            &["Acme:check"],
+            &["acme:fleet.read"],
+            &[":check"],
+            &["acme:"],
         ] {
             assert!(Grants::parse(&PermissionSet::new(bad.iter().copied())).is_err(), "{bad:?}");
         }

@@ -64,9 +64,7 @@ impl WorkspaceId {
     /// If the text is not of the form `[a-z][a-z0-9-]{0,62}`.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if !Self::is_valid(text) {
-            return Err(Invalid::new(
-                "must be a lower-case letter, then up to 62 lower-case letters, digits and '-'",
-            ));
+            return Err(Invalid::new("must be a lower-case letter, then up to 62 lower-case letters, digits and '-'"));
         }
         Ok(Self(text.into()))
     }

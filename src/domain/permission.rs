@@ -67,9 +67,7 @@ pub fn check_name(name: &str) -> Result<(), Invalid> {
     if is_permission(name) {
         return Ok(());
     }
-    Err(Invalid::new(
-        "must be '*', or a lower-case letter, then up to 127 of a-z, 0-9, '-', '_' and '.'",
-    ))
+    Err(Invalid::new("must be '*', or a lower-case letter, then up to 127 of a-z, 0-9, '-', '_' and '.'"))
 }
 
 /// True if the text is of a permission's form, `*` included.

@@ -1,0 +1,19 @@
+//! Management: who may do what ([`caller`]), what it does ([`keys`], [`workspaces`]), and how it is committed
+//! ([`mutation`], the one way to change a record). The `*_service` files put gRPC in front.
+
+pub mod bootstrap;
+pub mod caller;
+mod convert;
+mod failure;
+pub mod fleet_service;
+mod guarded_check;
+pub mod key_service;
+pub mod keys;
+pub mod mutation;
+pub mod ops;
+mod page;
+pub mod server;
+pub mod workspace_service;
+pub mod workspaces;
+
+pub use failure::Failure;

@@ -1,0 +1,230 @@
+//! The first minutes of a store: its directory, its lock, its two workspaces and its root credential.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use super::mutation::with_random;
+use crate::{
+    domain::{
+        credential::NativeToken,
+        event::{Action, Entity, Event, key_changes},
+        id::{KeyId, TokenPrefix, WorkspaceId},
+        key::{Key, Labels},
+        permission::PermissionSet,
+        secret::{GeneratedSecret, Secret},
+        source::IpAllowlist,
+        time::Timestamp,
+        workspace::Workspace,
+    },
+    store::{Batch, CommitError, RecordId, Store, StoreError, Write, embedded},
+};
+
+/// Holds the token of the root credential, if this store made one.
+pub const ROOT_TOKEN_FILE: &str = "root.token";
+const LOCK_FILE: &str = "lock";
+
+/// Why the directory or the store could not be made ready.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    /// The directory cannot be used.
+    #[error("the data directory {path} cannot be used: {source}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is open to others and holds other things, so it is not ours to close.
+    #[error(
+        "the data directory {0} may be read by others and holds files that are not Portcullis's; choose a directory of \
+         its own, or run: chmod 700 {0}"
+    )]
+    Open(PathBuf),
+    /// Another process uses it.
+    #[error("the data directory {0} is in use by another portcullis{1}; stop that one, or choose another --data-dir")]
+    InUse(PathBuf, String),
+    /// The root token could not be written.
+    #[error("the root token could not be written to {path}: {source}")]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The system gave no randomness.
+    #[error("the system gave no randomness")]
+    Randomness,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store did not take its first records.
+    #[error("the new store did not take its first records: {0}")]
+    Commit(#[from] CommitError),
+}
+
+/// A data directory that this process alone uses, until dropped.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDirectory {
+    /// Makes the directory if need be, closes it to others, and locks it.
+    ///
+    /// # Errors
+    /// If that cannot be done, or another process has it.
+    pub fn open(path: &Path) -> Result<Self, BootstrapError> {
+        let unusable = |source| BootstrapError::Directory { path: path.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
+        close_to_others(path)?;
+        let mut lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(path.join(LOCK_FILE))
+            .map_err(unusable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // The number only helps the reader; the lock itself says it all.
+                let _ = lock.read_to_string(&mut holder);
+                let holder = holder.trim().parse::<u32>().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+                return Err(BootstrapError::InUse(path.to_owned(), holder));
+            }
+            Err(TryLockError::Error(source)) => return Err(unusable(source)),
+        }
+        lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(unusable)?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the root token stands, if this store made one.
+    #[must_use]
+    pub fn root_token_file(&self) -> PathBuf {
+        self.path.join(ROOT_TOKEN_FILE)
+    }
+}
+
+/// A new directory is closed already. An older one is closed if it is empty or ours; another is not ours to change.
+fn close_to_others(path: &Path) -> Result<(), BootstrapError> {
+    let unusable = |source| BootstrapError::Directory { path: path.to_owned(), source };
+    if fs::metadata(path).map_err(unusable)?.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    let is_ours = path.join(embedded::FILE_NAME).exists() || fs::read_dir(path).map_err(unusable)?.next().is_none();
+    if !is_ours {
+        return Err(BootstrapError::Open(path.to_owned()));
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(unusable)
+}
+
+/// Gives a new store its workspaces and its root credential; leaves any other as it is. True if the store was new.
+///
+/// The token is durable in its file before the commit that makes it valid: the other order could leave a store that
+/// nobody can open.
+///
+/// # Errors
+/// If the store or the token file fails.
+pub async fn initialise(
+    store: &dyn Store,
+    directory: &DataDirectory,
+    chosen_root: Option<&NativeToken>,
+    now: Timestamp,
+) -> Result<bool, BootstrapError> {
+    if store.load().await?.revision.number > 0 {
+        return Ok(false);
+    }
+    let (key_id, secret, sealed) = with_random(|random| {
+        let mut bits = [0; 16];
+        random(&mut bits);
+        let key_id = chosen_root.map_or(KeyId::from_bits(u128::from_be_bytes(bits)), NativeToken::key_id);
+        let secret =
+            chosen_root.map_or_else(|| GeneratedSecret::from_random(key_id, random), GeneratedSecret::from_token);
+        let sealed = Secret::seal(1, &secret, now, random);
+        (key_id, secret, sealed)
+    })
+    .map_err(|_| BootstrapError::Randomness)?;
+    let prefix = chosen_root.map_or_else(TokenPrefix::default, NativeToken::prefix);
+    if chosen_root.is_none() {
+        let path = directory.root_token_file();
+        write_durably(&path, secret.token(&prefix).expose())
+            .map_err(|source| BootstrapError::Token { path, source })?;
+    }
+    store.commit(first_batch(key_id, prefix, sealed, now)).await?;
+    Ok(true)
+}
+
+fn first_batch(key_id: KeyId, token_prefix: TokenPrefix, sealed: Secret, now: Timestamp) -> Batch {
+    const ACTOR: &str = "portcullis";
+    let root = Key {
+        id: key_id,
+        workspace: WorkspaceId::system(),
+        display_name: "root".into(),
+        description: "Made with the store. Holds every permission.".into(),
+        owner: ACTOR.into(),
+        token_prefix,
+        disabled: false,
+        permissions: PermissionSet::any(),
+        ip_allowlist: IpAllowlist::default(),
+        labels: Labels::default(),
+        create_time: now,
+        update_time: now,
+        expire_time: None,
+    };
+    let workspace = |id, display_name: &str| {
+        Write::Workspace(Workspace {
+            id,
+            display_name: display_name.to_owned(),
+            token_prefix: TokenPrefix::default(),
+            create_time: now,
+            update_time: now,
+        })
+    };
+    Batch {
+        reads: vec![(RecordId::Key(key_id), None)],
+        event: Event {
+            time: now,
+            actor: ACTOR.to_owned(),
+            team: String::new(),
+            action: Action::Create,
+            method: "Initialise",
+            entity: Entity::Store,
+            resource: root.name().to_string(),
+            changes: key_changes(None, Some(&root)),
+            source_address: String::new(),
+        },
+        writes: vec![
+            workspace(WorkspaceId::default_workspace(), "Default"),
+            workspace(WorkspaceId::system(), "Admin credentials"),
+            Write::Key(Box::new(root), vec![sealed]),
+        ],
+    }
+}
+
+/// Writes a file for the owner's eyes, and returns once it and its name last.
+fn write_durably(path: &Path, content: &str) -> io::Result<()> {
+    // A file of an earlier start that did not get to its commit holds a token that never was valid.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+    file.write_all(content.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
+}

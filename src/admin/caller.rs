@@ -1,0 +1,123 @@
+//! Who calls, and what they may do.
+//!
+//! Callers are authorized by Portcullis itself: an admin credential is a key of the `system` workspace, judged by the same
+//! code that answers Check. The admin socket is authorized by the file system.
+
+use std::net::IpAddr;
+
+use tonic::{
+    Request,
+    metadata::MetadataMap,
+    transport::server::{TcpConnectInfo, UdsConnectInfo},
+};
+
+use super::Failure;
+use crate::{
+    domain::{
+        grant::{Act, Grants},
+        id::{Revision, WorkspaceId},
+    },
+    gate::checker::{Checker, Credential},
+    store::RecordId,
+};
+
+/// The one that makes a call.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// A `system` key's name, or `local:{uid}`.
+    pub principal: String,
+    /// The label `team` of its key.
+    pub team: String,
+    /// Where it calls from; empty for the admin socket.
+    pub source_address: String,
+    /// What its authority rests on, which must not have changed when its change is committed.
+    pub(super) read: Option<(RecordId, Revision)>,
+    grants: Grants,
+}
+
+impl Caller {
+    /// Finds out who makes a call.
+    ///
+    /// # Errors
+    /// If there is no credential where one is needed, or it is not in force.
+    pub async fn of<T>(request: &Request<T>, checker: &Checker) -> Result<Self, Failure> {
+        let socket = request.extensions().get::<UdsConnectInfo>();
+        let source = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+        let source = source.map(|address| address.ip().to_canonical());
+        match (credential(request.metadata())?, socket) {
+            (Some(credential), _) => Self::with_credential(credential, source, checker).await,
+            (None, Some(socket)) => Ok(Self::local(socket)),
+            (None, None) => Err(Failure::CredentialMissing),
+        }
+    }
+
+    async fn with_credential(credential: &str, source: Option<IpAddr>, checker: &Checker) -> Result<Self, Failure> {
+        let proved = checker.authenticate(Credential(credential), source).await?;
+        let (key, revision) = proved.ok_or(Failure::CredentialInvalid)?;
+        // What is no grant was refused when it was written; should one stand there all the same, it gives nothing.
+        let grants = Grants::parse(&key.permissions).map_err(|_| Failure::CredentialInvalid)?;
+        Ok(Self {
+            principal: key.name().to_string(),
+            team: key.labels.get("team").unwrap_or_default().to_owned(),
+            source_address: source.map(|address| address.to_string()).unwrap_or_default(),
+            read: Some((RecordId::Key(key.id), revision)),
+            grants,
+        })
+    }
+
+    /// Whoever may open the admin socket may do everything.
+    fn local(socket: &UdsConnectInfo) -> Self {
+        let uid = socket.peer_cred.map_or_else(|| "unknown".to_owned(), |peer| peer.uid().to_string());
+        Self {
+            principal: format!("local:{uid}"),
+            team: String::new(),
+            source_address: String::new(),
+            read: None,
+            grants: Grants::root(),
+        }
+    }
+
+    /// Goes on only if the caller may do this in this workspace. Asked before anything is validated or looked up, so that
+    /// a refusal hides what exists.
+    ///
+    /// # Errors
+    /// [`Failure::NotPermitted`].
+    pub fn require(&self, act: Act, workspace: &WorkspaceId) -> Result<(), Failure> {
+        if self.grants.allow(act, workspace) {
+            return Ok(());
+        }
+        Err(Failure::NotPermitted(act, Some(workspace.clone())))
+    }
+
+    /// Goes on only if the caller may do this everywhere.
+    ///
+    /// # Errors
+    /// [`Failure::NotPermitted`].
+    pub fn require_everywhere(&self, act: Act) -> Result<(), Failure> {
+        if self.grants.allow_everywhere(act) { Ok(()) } else { Err(Failure::NotPermitted(act, None)) }
+    }
+
+    /// True if the caller may know that the workspace exists.
+    #[must_use]
+    pub fn sees(&self, workspace: &WorkspaceId) -> bool {
+        self.grants.see(workspace)
+    }
+
+    /// Goes on only if the caller holds all of the grants: nobody gives away, or lays hands on, more than they have.
+    ///
+    /// # Errors
+    /// [`Failure::GrantExceedsCaller`].
+    pub fn require_superset_of(&self, grants: &Grants) -> Result<(), Failure> {
+        if self.grants.cover(grants) { Ok(()) } else { Err(Failure::GrantExceedsCaller) }
+    }
+}
+
+/// The credential in the call's metadata. More than one, or one that is not text, is none that we accept.
+fn credential(metadata: &MetadataMap) -> Result<Option<&str>, Failure> {
+    let mut values = metadata.get_all("authorization").iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => value.to_str().map(Some).map_err(|_| Failure::CredentialInvalid),
+        (Some(_), Some(_)) => Err(Failure::CredentialInvalid),
+    }
+}

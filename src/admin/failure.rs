@@ -1,0 +1,159 @@
+//! Why a management call failed, and what its caller is told.
+
+use tonic::{Code, Status};
+
+use crate::{
+    domain::{
+        grant::Act,
+        id::{Revision, WorkspaceId},
+    },
+    fleet::NotFleetWide,
+    gate::checker::Undecided,
+    proto::v1::ErrorReason,
+    status::{internal_error, invalid_fields, status, status_with},
+    store::StoreError,
+};
+
+/// Why a call failed.
+#[derive(Debug, Clone)]
+pub enum Failure {
+    /// Fields are malformed: each field's name, and why.
+    Invalid(Vec<(String, String)>),
+    /// No admin credential.
+    CredentialMissing,
+    /// An admin credential that is not in force.
+    CredentialInvalid,
+    /// The caller holds no permission for the act there.
+    NotPermitted(Act, Option<WorkspaceId>),
+    /// The change gives or touches what the caller does not hold.
+    GrantExceedsCaller,
+    /// There is no such resource.
+    NotFound(String),
+    /// There is one already.
+    Exists(String),
+    /// The etag is not the resource's.
+    EtagMismatch(String),
+    /// Others kept changing what the call depends on.
+    Conflict,
+    /// An ACTIVE key is not deleted without `force`.
+    KeyActive(String),
+    /// A revision ahead of the store.
+    RevisionAhead(Revision),
+    /// A record that cannot be read.
+    Unreadable(String),
+    /// The caller's credential could not be judged.
+    Undecided(Undecided),
+    /// The store did not acknowledge.
+    Store(StoreError),
+    /// Committed, but not in force everywhere.
+    NotFleetWide(NotFleetWide),
+    /// A defect.
+    Internal(&'static str),
+}
+
+impl Failure {
+    /// One malformed field.
+    pub(super) fn invalid(field: impl Into<String>, why: impl ToString) -> Self {
+        Self::Invalid(vec![(field.into(), why.to_string())])
+    }
+}
+
+impl From<Undecided> for Failure {
+    fn from(undecided: Undecided) -> Self {
+        Self::Undecided(undecided)
+    }
+}
+
+impl From<NotFleetWide> for Failure {
+    fn from(pending: NotFleetWide) -> Self {
+        Self::NotFleetWide(pending)
+    }
+}
+
+impl From<Failure> for Status {
+    fn from(failure: Failure) -> Self {
+        let of = |resource: String| [("resource", resource)];
+        match failure {
+            Failure::Invalid(violations) => invalid_fields(violations),
+            Failure::CredentialMissing => status(
+                Code::Unauthenticated,
+                ErrorReason::CredentialMissing,
+                "an admin credential is needed: authorization: Bearer {token of a key in workspaces/system}",
+            ),
+            Failure::CredentialInvalid => status(
+                Code::Unauthenticated,
+                ErrorReason::CredentialInvalid,
+                "the admin credential is unknown, wrong, disabled, expired or used from a refused address",
+            ),
+            Failure::NotPermitted(act, workspace) => {
+                let scope = workspace.map_or_else(|| "*".to_owned(), |workspace| workspace.to_string());
+                let message = format!("the caller lacks the permission {scope}:{act}");
+                status(Code::PermissionDenied, ErrorReason::CallerNotPermitted, message)
+            }
+            Failure::GrantExceedsCaller => status(
+                Code::PermissionDenied,
+                ErrorReason::GrantExceedsCaller,
+                "a system key is changed only by a caller that holds all its permissions, before and after",
+            ),
+            Failure::NotFound(resource) => status_with(
+                Code::NotFound,
+                ErrorReason::ResourceNotFound,
+                format!("{resource} does not exist"),
+                of(resource),
+            ),
+            Failure::Exists(resource) => status_with(
+                Code::AlreadyExists,
+                ErrorReason::ResourceExists,
+                format!("{resource} exists already"),
+                of(resource),
+            ),
+            Failure::EtagMismatch(resource) => status_with(
+                Code::Aborted,
+                ErrorReason::EtagMismatch,
+                format!("{resource} has changed: the etag is not its current one; read it again"),
+                of(resource),
+            ),
+            Failure::Conflict => status(
+                Code::Aborted,
+                ErrorReason::Conflict,
+                "what the call depends on kept changing; nothing was written, and the call may be repeated",
+            ),
+            Failure::KeyActive(resource) => status_with(
+                Code::FailedPrecondition,
+                ErrorReason::KeyActive,
+                format!("{resource} is ACTIVE: disable it first, or set force"),
+                of(resource),
+            ),
+            Failure::RevisionAhead(revision) => status(
+                Code::FailedPrecondition,
+                ErrorReason::RevisionAhead,
+                format!("revision {revision} lies ahead of everything this store has recorded"),
+            ),
+            Failure::Unreadable(resource) => status_with(
+                Code::Unavailable,
+                ErrorReason::RecordUnreadable,
+                format!("the stored record of {resource} cannot be read by this version"),
+                of(resource),
+            ),
+            Failure::Undecided(undecided) => undecided.into(),
+            Failure::Store(error) => {
+                tracing::error!(error = %error, "a change was not acknowledged by the store");
+                status(
+                    Code::Unavailable,
+                    ErrorReason::StoreFailed,
+                    "the store did not acknowledge the change, which may or may not be there; read before repeating",
+                )
+            }
+            Failure::NotFleetWide(pending) => {
+                let metadata =
+                    [("revision", pending.revision.to_string()), ("waiting_for", pending.waiting_for.join(","))];
+                let message = pending.to_string();
+                status_with(Code::Unavailable, ErrorReason::CommittedNotFleetWide, message, metadata)
+            }
+            Failure::Internal(what) => {
+                tracing::error!(what, "a call failed because of a defect");
+                internal_error()
+            }
+        }
+    }
+}

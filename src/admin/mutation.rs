@@ -1,0 +1,138 @@
+//! The one way to change a record: decide on what is in memory, commit with what was read, wait until it is in force
+//! everywhere.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::{Failure, caller::Caller};
+use crate::{
+    domain::{
+        Invalid,
+        event::{Action, Entity, Event, FieldChange},
+        id::Revision,
+        secret::Random,
+        time::Timestamp,
+    },
+    fleet::Fleet,
+    gate::{
+        clock::{Clock as _, SystemClock},
+        keyring::Keyring,
+    },
+    store::{Batch, CommitError, RecordId, Store, Write},
+};
+
+/// What all management shares.
+pub struct Management {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) keyring: Keyring,
+    pub(super) fleet: Arc<Fleet>,
+    clock: Arc<SystemClock>,
+    /// Committed changes by call.
+    mutations: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+/// What a call wants to change.
+pub(super) struct Proposal {
+    pub(super) method: &'static str,
+    pub(super) action: Action,
+    pub(super) entity: Entity,
+    pub(super) resource: String,
+    pub(super) changes: Vec<FieldChange>,
+    pub(super) reads: Vec<(RecordId, Option<Revision>)>,
+    pub(super) writes: Vec<Write>,
+    pub(super) time: Timestamp,
+}
+
+/// What became of a proposal.
+pub(super) enum Outcome {
+    /// It is committed and in force everywhere.
+    Done(Revision),
+    /// What it was decided on has changed, and the change has arrived here: decide again.
+    Stale,
+}
+
+/// Decisions on a stale record before a call gives up. Each try has lost to a change that was made, so this many calls at
+/// once can pass on one record.
+pub(super) const TRIES: usize = 100;
+
+impl Management {
+    /// Management of a store.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, keyring: Keyring, fleet: Arc<Fleet>, clock: Arc<SystemClock>) -> Self {
+        Self { store, keyring, fleet, clock, mutations: Mutex::default() }
+    }
+
+    /// Commits a proposal, and waits until it is in force everywhere.
+    pub(super) async fn commit(&self, caller: &Caller, proposal: Proposal) -> Result<Outcome, Failure> {
+        let Proposal { method, action, entity, resource, changes, mut reads, writes, time } = proposal;
+        let event = Event {
+            time,
+            actor: caller.principal.clone(),
+            team: caller.team.clone(),
+            action,
+            method,
+            entity,
+            resource,
+            changes,
+            source_address: caller.source_address.clone(),
+        };
+        // A caller whose authority changed since it was judged changes nothing.
+        reads.extend(caller.read.clone().map(|(id, revision)| (id, Some(revision))));
+        let known = self.keyring.applied();
+        match self.store.commit(Batch { reads, writes, event }).await {
+            Ok(revision) => {
+                *self.mutations.lock().unwrap_or_else(PoisonError::into_inner).entry(method).or_default() += 1;
+                self.fleet.settle(revision).await?;
+                Ok(Outcome::Done(revision))
+            }
+            Err(CommitError::Conflict(id)) => {
+                self.catch_up(known).await;
+                match &caller.read {
+                    // The record may be the target, too; then deciding again finds the caller's authority changed.
+                    Some((own, _)) if *own == id => Err(Failure::Conflict),
+                    _ => Ok(Outcome::Stale),
+                }
+            }
+            Err(CommitError::Failed(error)) => Err(Failure::Store(error)),
+        }
+    }
+
+    /// Waits for the change that a decision had not seen.
+    async fn catch_up(&self, known: Revision) {
+        const LONGEST: std::time::Duration = std::time::Duration::from_secs(1);
+        let mut applied = self.keyring.watch();
+        // If nothing comes, the next try conflicts again and counts.
+        let _ = tokio::time::timeout(LONGEST, applied.wait_for(|&applied| applied > known)).await;
+    }
+
+    /// The time, as the store's changes carry it.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now().wall
+    }
+
+    /// Committed changes by call, for metrics.
+    #[must_use]
+    pub fn mutations(&self) -> BTreeMap<&'static str, u64> {
+        self.mutations.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Runs `make` with the system's generator.
+///
+/// # Errors
+/// If the system gave no randomness. What was made is dropped then.
+pub(super) fn with_random<T>(make: impl FnOnce(Random<'_>) -> T) -> Result<T, Invalid> {
+    let mut failed = false;
+    let made = make(&mut |buffer| {
+        if !failed && getrandom::fill(buffer).is_err() {
+            failed = true;
+        }
+        if failed {
+            // Any bytes do, since what is made of them is dropped; but they must not all be refused by a sampler.
+            buffer.fill(0);
+        }
+    });
+    if failed { Err(Invalid::new("the system gave no randomness")) } else { Ok(made) }
+}

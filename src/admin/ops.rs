@@ -1,0 +1,163 @@
+//! What machines ask of a replica: is it alive, is it ready, and its numbers.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
+    routing::get,
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, text},
+    metrics::MetricType,
+    registry::Registry,
+};
+
+use super::mutation::Management;
+use crate::gate::{
+    checker::Parts,
+    metrics::{BUCKETS_NANOS, CheckMetrics},
+};
+
+/// Of exemplars, which we have none of.
+type NoLabels = [(&'static str, &'static str); 0];
+
+/// What the ops listener tells.
+#[derive(Clone, Default)]
+pub struct Ops {
+    ready: Arc<AtomicBool>,
+    numbers: Arc<std::sync::OnceLock<Registry>>,
+}
+
+/// Where the numbers come from.
+pub struct Sources {
+    /// Counters of Check.
+    pub checks: CheckMetrics,
+    /// Keyring, lease and argon2.
+    pub parts: Arc<Parts>,
+    /// Counters of changes.
+    pub management: Arc<Management>,
+}
+
+impl Ops {
+    /// Starts to tell numbers and to be ready.
+    pub fn set_ready(&self, sources: Sources) {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(sources));
+        // Called once; a second call would tell the same numbers.
+        let _ = self.numbers.set(registry);
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// The routes of the ops listener.
+    #[must_use]
+    pub fn routes(&self) -> Router {
+        Router::new()
+            .route("/livez", get(|| async { "ok\n" }))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
+            .with_state(self.clone())
+    }
+}
+
+async fn readyz(State(ops): State<Ops>) -> impl IntoResponse {
+    if ops.ready.load(Ordering::Acquire) {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the keyring is loading\n")
+    }
+}
+
+async fn metrics(State(ops): State<Ops>) -> impl IntoResponse {
+    let mut body = String::new();
+    let written = match ops.numbers.get() {
+        Some(registry) => text::encode(&mut body, registry),
+        None => text::encode(&mut body, &Registry::default()),
+    };
+    match written {
+        Ok(()) => {
+            let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            (StatusCode::OK, [(CONTENT_TYPE, content_type)], body).into_response()
+        }
+        // Writing to a string does not fail; if it did, half a page would mislead.
+        Err(fmt::Error) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sources")
+    }
+}
+
+impl Collector for Sources {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Self { checks, parts, management } = self;
+        let totals = checks.totals();
+
+        let mut family = encoder.encode_descriptor(
+            "portcullis_checks",
+            "Checks by reason; UNDECIDED got an error instead of a decision",
+            None,
+            MetricType::Counter,
+        )?;
+        for (reason, count) in &totals.outcomes {
+            family.encode_family(&[("reason", *reason)])?.encode_counter::<NoLabels, u64, f64>(count, None)?;
+        }
+
+        #[expect(clippy::cast_precision_loss, reason = "bucket bounds are small")]
+        let mut buckets: Vec<(f64, u64)> =
+            BUCKETS_NANOS.iter().zip(totals.buckets).map(|(&nanos, count)| (nanos as f64 / 1e9, count)).collect();
+        buckets.push((f64::INFINITY, totals.buckets[BUCKETS_NANOS.len()]));
+        encoder
+            .encode_descriptor(
+                "portcullis_check_duration_seconds",
+                "Time from the first look at a check to its answer, argon2 included",
+                None,
+                MetricType::Histogram,
+            )?
+            .encode_histogram::<NoLabels>(totals.took.as_secs_f64(), totals.buckets.iter().sum(), &buckets, None)?;
+
+        let mut family = encoder.encode_descriptor(
+            "portcullis_mutations",
+            "Committed changes by call, since the start",
+            None,
+            MetricType::Counter,
+        )?;
+        for (method, count) in management.mutations() {
+            family.encode_family(&[("method", method)])?.encode_counter::<NoLabels, u64, f64>(&count, None)?;
+        }
+
+        let counters = [
+            ("portcullis_argon2_runs", "Secrets verified with argon2", parts.verify.runs()),
+            ("portcullis_argon2_shed", "Checks answered UNAVAILABLE because argon2 was busy", parts.verify.shed()),
+        ];
+        for (name, help, count) in counters {
+            encoder
+                .encode_descriptor(name, help, None, MetricType::Counter)?
+                .encode_counter::<NoLabels, u64, f64>(&count, None)?;
+        }
+
+        let fenced = u64::from(parts.lease.is_fenced());
+        let gauges = [
+            ("portcullis_argon2_queue", "Checks waiting for argon2", parts.verify.waiting()),
+            ("portcullis_keyring_keys", "Keys in memory", parts.keyring.len() as u64),
+            ("portcullis_unreadable_records", "Stored records that cannot be read", parts.keyring.unreadable()),
+            ("portcullis_revision", "Number of the revision in force", parts.keyring.applied().number),
+            ("portcullis_fenced", "1 while this replica may not answer", fenced),
+        ];
+        for (name, help, value) in gauges {
+            encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value.cast_signed())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! What the operator sets.
+//!
+//! A flag beats its variable, the variable beats the file, the file beats the default. All faults are reported
+//! together, each with the place the value came from. Environment and files are arguments, so tests fake them.
+
+mod fault;
+mod file;
+mod flags;
+mod layers;
+mod listen;
+mod log;
+mod name;
+mod root_token;
+mod setting;
+
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+};
+
+pub use fault::{Fault, Faults};
+pub use flags::ServeFlags;
+pub use listen::{Listen, ListenSettings};
+pub use log::{LogFormat, LogSettings};
+pub use root_token::RootToken;
+pub use setting::{Origin, Setting};
+
+use layers::Layers;
+
+/// Looks up an environment variable.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+/// Reads a text file.
+pub type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
+
+/// What `serve` runs with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where it listens.
+    pub listen: ListenSettings,
+    /// Where the store, the admin socket and the root token live. Default `./data`; `PORTCULLIS_DATA_DIR`.
+    /// A relative path counts from the working directory, also in the file.
+    pub data_dir: PathBuf,
+    /// What this replica calls itself, 1 to 128 characters. Default: the host's name; `PORTCULLIS_NAME`.
+    pub name: String,
+    /// What it logs.
+    pub log: LogSettings,
+    /// The first root credential of a new store. Default: one is generated; `PORTCULLIS_ROOT_TOKEN` only, because
+    /// a flag shows in the process list and a file in backups.
+    pub root_token: Option<RootToken>,
+}
+
+/// The settings, and where each came from.
+#[derive(Debug, Clone)]
+pub struct Explained {
+    /// The settings.
+    pub settings: Settings,
+    /// One row a setting, in the order of [`Setting::ALL`].
+    pub rows: Vec<Row>,
+}
+
+/// A setting as `config check` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The setting's name.
+    pub name: &'static str,
+    /// Its value. Of a secret only `set` or `not set`.
+    pub value: String,
+    /// Where the value came from.
+    pub origin: Origin,
+}
+
+/// The directory of the store unless another is named.
+pub const DEFAULT_DATA_DIR: &str = "./data";
+/// The socket within the data directory that the admin listener is always on.
+pub const ADMIN_SOCKET: &str = "admin.sock";
+/// The file within the data directory that the first root token is written to.
+pub const ROOT_TOKEN_FILE: &str = "root.token";
+
+impl Settings {
+    /// Finds the settings of `serve`.
+    ///
+    /// # Errors
+    /// With every fault found, if there is any.
+    pub fn resolve(flags: &ServeFlags, env: Environment<'_>, read_file: ReadFile<'_>) -> Result<Self, Faults> {
+        Self::explain(flags, env, read_file).map(|explained| explained.settings)
+    }
+
+    /// As [`resolve`](Self::resolve), with the origin of every setting.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve).
+    pub fn explain(flags: &ServeFlags, env: Environment<'_>, read_file: ReadFile<'_>) -> Result<Explained, Faults> {
+        let mut layers = Layers::new(flags, env, read_file);
+        let listen = listen::read(&mut layers);
+        let data_dir = layers.read(Setting::DataDir, DEFAULT_DATA_DIR, parse_data_dir);
+        let name = layers.read(Setting::Name, &name::of_host(env, read_file), name::parse);
+        let log = log::read(&mut layers);
+        let root_token = root_token::read(&mut layers, env);
+
+        if let (Some(listen), Some(data_dir)) = (&listen, &data_dir) {
+            listen.check(&data_dir.join(ADMIN_SOCKET), &mut layers);
+        }
+        match (layers.finish(), listen, data_dir, name, log) {
+            (Ok(rows), Some(listen), Some(data_dir), Some(name), Some(log)) => {
+                Ok(Explained { settings: Self { listen, data_dir, name, log, root_token }, rows })
+            }
+            // A reader answers `None` only after it noted a fault, so `Ok` with a `None` does not occur.
+            (result, ..) => Err(result.err().unwrap_or_default()),
+        }
+    }
+}
+
+fn parse_data_dir(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() {
+        return Err("is empty; name a directory, such as ./data".into());
+    }
+    Ok(text.into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! Picks each setting from the strongest source that gives it, and collects what is wrong.
+
+use std::path::PathBuf;
+
+use super::{
+    Environment, Fault, Faults, Origin, ReadFile, Row, ServeFlags, Setting,
+    file::{self, FileValue},
+};
+
+const CONFIG_VARIABLE: &str = "PORTCULLIS_CONFIG";
+
+pub(super) struct Layers<'a> {
+    flags: &'a ServeFlags,
+    env: Environment<'a>,
+    file: Vec<FileValue>,
+    faults: Vec<Fault>,
+    rows: Vec<Row>,
+}
+
+impl<'a> Layers<'a> {
+    pub(super) fn new(flags: &'a ServeFlags, env: Environment<'a>, read_file: ReadFile<'_>) -> Self {
+        let mut layers = Self { flags, env, file: Vec::new(), faults: Vec::new(), rows: Vec::new() };
+        let path = match (&flags.config, env(CONFIG_VARIABLE)) {
+            (Some(path), _) => Some((path.clone(), Origin::Flag("--config".into()))),
+            (None, Some(path)) => Some((PathBuf::from(path), Origin::Variable(CONFIG_VARIABLE.into()))),
+            (None, None) => None,
+        };
+        if let Some((path, origin)) = path {
+            match read_file(&path) {
+                Ok(text) => layers.file = file::read(&path, &text, &mut layers.faults),
+                Err(error) => layers.fault(&format!(
+                    "config, from {origin}: {} cannot be read: {error}; name a TOML file that is there",
+                    path.display()
+                )),
+            }
+        }
+        layers
+    }
+
+    /// Reads a setting and notes its row. `None` if a fault was noted instead.
+    pub(super) fn read<T>(
+        &mut self,
+        setting: Setting,
+        default: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let (given, origin) = self.given(setting)?;
+        let text = given.unwrap_or_else(|| default.to_owned());
+        match parse(&text) {
+            Ok(value) => {
+                self.row(setting.name(), text, origin);
+                Some(value)
+            }
+            Err(problem) => {
+                self.fault(&format!("{}, from {origin}: {text:?} {problem}", setting.name()));
+                None
+            }
+        }
+    }
+
+    /// The text that the strongest source gives, or `None` within if none does; `None` if it is no text.
+    fn given(&mut self, setting: Setting) -> Option<(Option<String>, Origin)> {
+        let variable = setting.variable();
+        let (raw, origin) = if let Some(raw) = self.flags.get(setting) {
+            (raw.clone(), Origin::Flag(format!("--{}", setting.name())))
+        } else if let Some(raw) = (self.env)(&variable) {
+            (raw, Origin::Variable(variable))
+        } else if let Some(found) = self.file.iter().find(|value| value.setting == setting) {
+            // A value of the wrong type was reported when the file was read.
+            return Some((Some(found.text.clone()?), found.origin.clone()));
+        } else {
+            return Some((None, Origin::Default));
+        };
+        let Ok(text) = raw.into_string() else {
+            self.fault(&format!("{}, from {origin}: is not UTF-8; write it as UTF-8 text", setting.name()));
+            return None;
+        };
+        Some((Some(text), origin))
+    }
+
+    pub(super) fn row(&mut self, name: &'static str, value: String, origin: Origin) {
+        self.rows.push(Row { name, value, origin });
+    }
+
+    pub(super) fn fault(&mut self, text: &str) {
+        self.faults.push(Fault::new(text));
+    }
+
+    /// Where the setting was read from, for a fault that shows only later.
+    pub(super) fn origin(&self, setting: Setting) -> Origin {
+        self.rows.iter().find(|row| row.name == setting.name()).map_or(Origin::Default, |row| row.origin.clone())
+    }
+
+    pub(super) fn finish(self) -> Result<Vec<Row>, Faults> {
+        if self.faults.is_empty() { Ok(self.rows) } else { Err(Faults(self.faults)) }
+    }
+}
+
+/// Reads `true` or `false`.
+pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("is neither true nor false; write one of them".into()),
+    }
+}

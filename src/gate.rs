@@ -1,0 +1,12 @@
+//! The way of a Check: [`listener`] accepts, [`check_service`] reads the request, [`checker`] decides on a record of the
+//! [`keyring`], with [`verify`] for a secret that was not seen before.
+
+pub mod check_service;
+pub mod checker;
+pub mod clock;
+pub mod keyring;
+pub mod lease;
+pub mod listener;
+mod memo;
+pub mod metrics;
+pub mod verify;

@@ -1,0 +1,154 @@
+//! `CheckService` over the [`Checker`]. An adapter: messages in, questions out, and back.
+
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt as _;
+use tonic::{Code, Request, Response, Status};
+use zeroize::Zeroizing;
+
+use super::checker::{Answer, Checker, Credential, ProvedKey, Question, Undecided};
+use crate::{
+    domain::{
+        decision::Reason,
+        id::{DEFAULT_WORKSPACE, Revision, WorkspaceId},
+        permission, source,
+    },
+    proto::v1::{
+        self, BatchCheckRequest, BatchCheckResponse, CheckRequest, CheckResponse, ErrorReason,
+        check_response::Reason as ReasonCode, check_service_server::CheckService,
+    },
+    status::{internal_error, invalid_fields, status},
+};
+
+/// The most checks in a batch.
+const MAX_BATCH: usize = 1_000;
+/// The most labels to answer with.
+const MAX_LABELS: usize = 100;
+
+/// Answers Check.
+pub struct CheckApi {
+    checker: Checker,
+    workspace: WorkspaceChoice,
+}
+
+/// What an empty workspace in a request stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkspaceChoice {
+    /// The `default` workspace.
+    Default,
+    /// Nothing: the request must name one. For gates that strangers can reach.
+    Required,
+}
+
+impl CheckApi {
+    /// Answers with `checker`.
+    #[must_use]
+    pub const fn new(checker: Checker, workspace: WorkspaceChoice) -> Self {
+        Self { checker, workspace }
+    }
+
+    /// Decides one request. Whatever goes wrong, also a defect in here, ends in a status and never in an allow.
+    async fn decide(&self, request: CheckRequest) -> Result<CheckResponse, Status> {
+        let CheckRequest { credential, permissions, source_address, workspace, labels } = request;
+        let credential = Zeroizing::new(credential);
+        let decided = async {
+            match self.read(&credential, &permissions, &source_address, &workspace, &labels) {
+                Some(question) => self.checker.check(&question).await,
+                None => Ok(self.checker.refuse_malformed()),
+            }
+        };
+        match AssertUnwindSafe(decided).catch_unwind().await {
+            Ok(Ok(answer)) => Ok(answer.into()),
+            Ok(Err(undecided)) => Err(undecided.into()),
+            Err(_panic) => Err(internal_error()),
+        }
+    }
+
+    /// Reads the fields; `None`: one is malformed.
+    fn read<'a>(
+        &self,
+        credential: &'a str,
+        permissions: &'a [String],
+        source_address: &str,
+        workspace: &'a str,
+        labels: &'a [String],
+    ) -> Option<Question<'a>> {
+        let workspace = match (workspace, self.workspace) {
+            ("", WorkspaceChoice::Required) => return None,
+            ("", WorkspaceChoice::Default) => DEFAULT_WORKSPACE,
+            (named, _) => Some(named).filter(|named| WorkspaceId::is_valid(named))?,
+        };
+        let source = match source_address {
+            "" => None,
+            address => Some(source::parse_source(address)?),
+        };
+        let well_formed = permissions.len() <= permission::MAX_PERMISSIONS
+            && labels.len() <= MAX_LABELS
+            && permissions.iter().all(|name| permission::is_permission(name));
+        well_formed.then_some(Question { credential: Credential(credential), workspace, permissions, source, labels })
+    }
+}
+
+#[tonic::async_trait]
+impl CheckService for CheckApi {
+    async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+        self.decide(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn batch_check(&self, request: Request<BatchCheckRequest>) -> Result<Response<BatchCheckResponse>, Status> {
+        let checks = request.into_inner().checks;
+        if checks.len() > MAX_BATCH {
+            return Err(invalid_fields(vec![("checks".to_owned(), "must have at most 1,000 items".to_owned())]));
+        }
+        let mut results = Vec::with_capacity(checks.len());
+        // One after the other: a batch of new secrets waits for its own argon2 runs and crowds out nobody else's.
+        for check in checks {
+            results.push(self.decide(check).await.unwrap_or_else(|_| undecided_item()));
+        }
+        Ok(Response::new(BatchCheckResponse { results }))
+    }
+}
+
+fn undecided_item() -> CheckResponse {
+    CheckResponse { allowed: false, reason: ReasonCode::Undecided.into(), key: None, revision: String::new() }
+}
+
+impl From<Undecided> for Status {
+    fn from(undecided: Undecided) -> Self {
+        let reason = match undecided {
+            Undecided::Fenced => ErrorReason::ReplicaFenced,
+            Undecided::Overloaded => ErrorReason::Overloaded,
+            Undecided::Unreadable => ErrorReason::RecordUnreadable,
+        };
+        status(Code::Unavailable, reason, undecided.to_string())
+    }
+}
+
+impl From<Answer> for CheckResponse {
+    fn from(answer: Answer) -> Self {
+        let Answer { reason, key, revision } = answer;
+        let (allowed, code) = match reason {
+            Reason::Ok => (true, ReasonCode::Ok),
+            Reason::InvalidCredential => (false, ReasonCode::InvalidCredential),
+            Reason::KeyDisabled => (false, ReasonCode::KeyDisabled),
+            Reason::KeyExpired => (false, ReasonCode::KeyExpired),
+            Reason::SourceDenied => (false, ReasonCode::SourceDenied),
+            Reason::PermissionDenied => (false, ReasonCode::PermissionDenied),
+            Reason::InvalidRequest => (false, ReasonCode::InvalidRequest),
+        };
+        Self { allowed, reason: code.into(), key: key.map(Into::into), revision: Revision::to_string(&revision) }
+    }
+}
+
+impl From<ProvedKey> for v1::CheckedKey {
+    fn from(key: ProvedKey) -> Self {
+        let ProvedKey { name, owner, expire_time, labels } = key;
+        Self {
+            name,
+            owner,
+            expire_time: expire_time
+                .map(|time| prost_types::Timestamp { seconds: time.seconds(), nanos: time.nanos().cast_signed() }),
+            labels: labels.into_iter().collect(),
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Decides whether a key opens a call.
+//!
+//! The order is fixed: lease, credential, record, secret, state, source, permissions. After any wait it starts again at
+//! the lease, so that what is decided on is never older than the decision.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use super::{
+    clock::{Boottime, Clock, Now, SystemClock},
+    keyring::{CachedKey, Entry, Keyring, Slot},
+    lease::Lease,
+    metrics::CheckRecorder,
+    verify::{NoVerdict, VerifyPool},
+};
+use crate::domain::{
+    credential::{Presented, Scratch, SecretRef},
+    decision::{Reason, judge},
+    id::{Revision, SYSTEM_WORKSPACE},
+    key::Key,
+    time::Timestamp,
+};
+
+/// A well-formed question.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// A token or an Authorization value, as it was sent.
+    pub credential: Credential<'a>,
+    /// Whose keys are accepted.
+    pub workspace: &'a str,
+    /// What must be held.
+    pub permissions: &'a [String],
+    /// Where the request came from; `None`: unknown.
+    pub source: Option<IpAddr>,
+    /// Names of the labels to answer with.
+    pub labels: &'a [String],
+}
+
+/// A credential as it was sent. Never printed.
+#[derive(Clone, Copy)]
+pub struct Credential<'a>(pub &'a str);
+
+impl std::fmt::Debug for Credential<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credential")
+    }
+}
+
+/// A decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Why; only `Ok` allows.
+    pub reason: Reason,
+    /// The key, once its secret is proved.
+    pub key: Option<ProvedKey>,
+    /// Everything up to it was taken into account.
+    pub revision: Revision,
+}
+
+/// What a caller learns of a key whose secret it proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProvedKey {
+    /// The resource name.
+    pub name: String,
+    /// The principal that created it.
+    pub owner: String,
+    /// When it expires.
+    pub expire_time: Option<Timestamp>,
+    /// The labels asked for that it has.
+    pub labels: Vec<(String, String)>,
+}
+
+/// Why there is no decision. Nothing may pass on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Undecided {
+    /// The lease ran out.
+    #[error("this replica may not answer now: its lease ran out")]
+    Fenced,
+    /// Too many new secrets at once.
+    #[error("too busy verifying new secrets; try again")]
+    Overloaded,
+    /// The record cannot be read.
+    #[error("the key's stored record cannot be read")]
+    Unreadable,
+}
+
+/// Decides. Cheap to clone; every thread counts with a recorder of its own.
+pub struct Checker<C: Clock = SystemClock> {
+    parts: Arc<Parts<C>>,
+    recorder: CheckRecorder,
+}
+
+/// What all checkers of a process share.
+pub struct Parts<C: Clock = SystemClock> {
+    /// The records.
+    pub keyring: Keyring,
+    /// How long this replica may answer.
+    pub lease: Arc<Lease>,
+    /// The time.
+    pub clock: Arc<C>,
+    /// Proves new secrets.
+    pub verify: Arc<VerifyPool>,
+}
+
+/// Longer than any sequence of resets that a wait of 50 ms could meet.
+const MOST_ROUNDS: usize = 4;
+
+/// What one look at the record came to.
+enum Look<R> {
+    /// The key's secret is proved, and this is what the asker made of it.
+    Proved(R),
+    /// Nothing was proved.
+    Refused(Revision),
+    /// Only argon2 can tell.
+    Unproved(Arc<Slot>),
+}
+
+impl<C: Clock> Clone for Checker<C> {
+    fn clone(&self) -> Self {
+        Self { parts: self.parts.clone(), recorder: self.recorder.clone() }
+    }
+}
+
+impl<C: Clock> Checker<C> {
+    /// A checker that counts with `recorder`.
+    #[must_use]
+    pub fn new(parts: Arc<Parts<C>>, recorder: CheckRecorder) -> Self {
+        Self { parts, recorder }
+    }
+
+    /// A checker of the same process that counts with another recorder.
+    #[must_use]
+    pub fn with_recorder(&self, recorder: CheckRecorder) -> Self {
+        Self { parts: self.parts.clone(), recorder }
+    }
+
+    /// Decides one request. Keys of the `system` workspace never pass.
+    ///
+    /// # Errors
+    /// [`Undecided`]: there is no decision, so the caller must not let the request pass.
+    pub async fn check(&self, question: &Question<'_>) -> Result<Answer, Undecided> {
+        let started = self.parts.clock.now().boottime;
+        let answer = self.decide(question).await;
+        self.recorder.record(answer.as_ref().ok().map(|answer| answer.reason), self.since(started));
+        answer
+    }
+
+    /// Counts a request that was too malformed to be a question, and answers it.
+    #[must_use]
+    pub fn refuse_malformed(&self) -> Answer {
+        self.recorder.record(Some(Reason::InvalidRequest), Duration::ZERO);
+        Answer { reason: Reason::InvalidRequest, key: None, revision: self.parts.keyring.applied() }
+    }
+
+    async fn decide(&self, question: &Question<'_>) -> Result<Answer, Undecided> {
+        if question.workspace == SYSTEM_WORKSPACE {
+            return Ok(refused(self.parts.keyring.applied()));
+        }
+        let answer = |cached: &CachedKey, now: Now, revision| Answer {
+            reason: judge(&cached.key, question.permissions, question.source, now.wall),
+            key: Some(ProvedKey::of(&cached.key, question.labels)),
+            revision,
+        };
+        let proved = self.prove(question.credential, question.workspace, answer).await?;
+        Ok(proved.unwrap_or_else(refused))
+    }
+
+    /// Proves an admin credential: the `system` key it belongs to, if that is in force for calls from `source`.
+    ///
+    /// # Errors
+    /// [`Undecided`], as for [`check`](Self::check).
+    pub async fn authenticate(
+        &self,
+        credential: Credential<'_>,
+        source: Option<IpAddr>,
+    ) -> Result<Option<(Key, Revision)>, Undecided> {
+        let nothing_asked: &[String] = &[];
+        let answer = |cached: &CachedKey, now: Now, _| {
+            let in_force = judge(&cached.key, nothing_asked, source, now.wall) == Reason::Ok;
+            in_force.then(|| (cached.key.clone(), cached.revision))
+        };
+        Ok(self.prove(credential, SYSTEM_WORKSPACE, answer).await?.unwrap_or(None))
+    }
+
+    /// Finds the key that a credential proves, and answers what `answer` makes of it; `Err(revision)`: it proves none.
+    async fn prove<R>(
+        &self,
+        credential: Credential<'_>,
+        workspace: &str,
+        answer: impl Fn(&CachedKey, Now, Revision) -> R,
+    ) -> Result<Result<R, Revision>, Undecided> {
+        let mut scratch = Scratch::default();
+        let presented = Presented::parse(credential.0, &mut scratch)
+            // The caller chooses the workspace, never the credential.
+            .filter(|presented| presented.workspace.is_none_or(|named| named == workspace));
+        for _ in 0..MOST_ROUNDS {
+            let now = self.hold_lease()?;
+            let Some(presented) = presented else { return Ok(Err(self.parts.keyring.applied())) };
+            match self.look(presented, workspace, now, &answer)? {
+                Look::Proved(answer) => return Ok(Ok(answer)),
+                Look::Refused(revision) => return Ok(Err(revision)),
+                Look::Unproved(slot) => match self.parts.verify.verify(&slot, presented.secret).await {
+                    // The record may be another by now: start again.
+                    Ok(true) => {}
+                    Ok(false) => return Ok(Err(self.parts.keyring.applied())),
+                    Err(NoVerdict) => return Err(Undecided::Overloaded),
+                },
+            }
+        }
+        Err(Undecided::Overloaded)
+    }
+
+    /// The time, if the lease still holds at it.
+    fn hold_lease(&self) -> Result<Now, Undecided> {
+        // The lease is read before the clock. The other order lets a pause between the two pass a lease that ended
+        // during it.
+        let deadline = self.parts.lease.deadline();
+        let now = self.parts.clock.now();
+        if now.boottime >= deadline { Err(Undecided::Fenced) } else { Ok(now) }
+    }
+
+    fn look<R>(
+        &self,
+        presented: Presented<'_>,
+        workspace: &str,
+        now: Now,
+        answer: &impl Fn(&CachedKey, Now, Revision) -> R,
+    ) -> Result<Look<R>, Undecided> {
+        // The revision is read before the record, so the record is at least that new.
+        let revision = self.parts.keyring.applied();
+        self.parts.keyring.with(presented.key_id, |entry| match entry {
+            None => Ok(Look::Refused(revision)),
+            Some(Entry::Unreadable) => Err(Undecided::Unreadable),
+            Some(Entry::Key(cached)) if cached.key.workspace.as_str() != workspace => Ok(Look::Refused(revision)),
+            Some(Entry::Key(cached)) => Ok(match self.match_secret(cached, presented.secret) {
+                Match::Proved => Look::Proved(answer(cached, now, revision)),
+                Match::Wrong => Look::Refused(revision),
+                Match::Unproved(slot) => Look::Unproved(slot),
+            }),
+        })
+    }
+
+    fn match_secret(&self, cached: &CachedKey, secret: SecretRef<'_>) -> Match {
+        let hash = self.parts.verify.hash(secret);
+        let mut unproved = None;
+        for slot in &cached.slots {
+            match slot.memo.recall(hash) {
+                Some(true) => return Match::Proved,
+                Some(false) => {}
+                None if slot.secret.passes_screen(secret) => unproved = Some(slot),
+                None => {}
+            }
+        }
+        unproved.map_or(Match::Wrong, |slot| Match::Unproved(slot.clone()))
+    }
+
+    fn since(&self, started: Boottime) -> Duration {
+        Duration::from_nanos(self.parts.clock.now().boottime.0.saturating_sub(started.0))
+    }
+}
+
+/// Whether a presented secret is one of the key's.
+enum Match {
+    Proved,
+    Wrong,
+    Unproved(Arc<Slot>),
+}
+
+impl ProvedKey {
+    fn of(key: &Key, labels: &[String]) -> Self {
+        Self {
+            name: key.name().to_string(),
+            owner: key.owner.to_string(),
+            expire_time: key.expire_time,
+            labels: labels.iter().filter_map(|name| Some((name.clone(), key.labels.get(name)?.to_owned()))).collect(),
+        }
+    }
+}
+
+/// The one answer to a credential that proves nothing.
+fn refused(revision: Revision) -> Answer {
+    Answer { reason: Reason::InvalidCredential, key: None, revision }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,374 @@
+//! The records that Check decides on, in memory.
+//!
+//! Two halves: [`KeyringWriter`] applies the store's changes, one at a time; [`Keyring`] reads, from any thread, without
+//! a lock on the way of a Check.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    hash::{BuildHasherDefault, Hash, Hasher},
+    ops::Bound,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use papaya::HashMap;
+use tokio::sync::watch;
+
+use super::memo::Memo;
+use crate::{
+    domain::{
+        id::{KeyId, Revision, WorkspaceId},
+        key::{Key, KeyRecord},
+        permission::PermissionSet,
+        secret::Secret,
+        time::Timestamp,
+    },
+    store::{Change, RecordId, Stored, WorkspaceRecord},
+};
+
+/// What stands in the keyring under a key's id.
+pub(super) enum Entry {
+    /// A key.
+    Key(CachedKey),
+    /// A record that cannot be read: nothing may be decided on it.
+    Unreadable,
+}
+
+/// A key as Check needs it.
+pub(super) struct CachedKey {
+    pub(super) key: Key,
+    pub(super) slots: Box<[Arc<Slot>]>,
+    pub(super) revision: Revision,
+}
+
+/// One secret of a key, and whether it was proved in this process.
+pub(super) struct Slot {
+    pub(super) secret: Secret,
+    pub(super) memo: Memo,
+}
+
+impl CachedKey {
+    fn to_record(&self) -> KeyRecord {
+        KeyRecord {
+            key: self.key.clone(),
+            secrets: self.slots.iter().map(|slot| slot.secret.clone()).collect(),
+            revision: self.revision,
+        }
+    }
+}
+
+/// What a reader of a key's record finds.
+#[derive(Debug)]
+pub enum Found {
+    /// The record.
+    Record(Box<KeyRecord>),
+    /// A record that cannot be read.
+    Unreadable,
+    /// None.
+    Nothing,
+}
+
+/// The reading half. Cheap to clone.
+#[derive(Clone)]
+pub struct Keyring(Arc<Shared>);
+
+struct Shared {
+    keys: HashMap<KeyId, Entry, BuildHasherDefault<KeyIdHasher>>,
+    /// The revision up to which all changes are in `keys`, packed.
+    applied: AtomicU64,
+    /// The number of records that cannot be read.
+    unreadable: AtomicU64,
+    /// What only administration reads; no Check takes this lock.
+    directory: RwLock<Directory>,
+    announced: watch::Sender<Revision>,
+}
+
+#[derive(Default)]
+struct Directory {
+    workspaces: BTreeMap<WorkspaceId, WorkspaceRecord>,
+    /// The keys of each workspace in the order of their creation.
+    keys: BTreeMap<WorkspaceId, BTreeSet<ListPosition>>,
+}
+
+/// Where a key stands in the list of its workspace: oldest first. Neither part ever changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListPosition {
+    /// When the key was created.
+    pub create_time: Timestamp,
+    /// Its id, for keys of the same instant.
+    pub id: KeyId,
+}
+
+impl Keyring {
+    /// The revision up to which every change is in force here. A record read afterwards is at least that new.
+    #[must_use]
+    pub fn applied(&self) -> Revision {
+        unpack(self.0.applied.load(Ordering::Acquire))
+    }
+
+    /// Tells of each new [`applied`](Self::applied). It closes when the writing half is gone.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Revision> {
+        self.0.announced.subscribe()
+    }
+
+    /// Looks at the entry of a key, lock-free. It is as new as the last change applied when it is called.
+    pub(super) fn with<R>(&self, id: KeyId, look: impl FnOnce(Option<&Entry>) -> R) -> R {
+        look(self.0.keys.pin().get(&id))
+    }
+
+    /// A copy of a key's record.
+    #[must_use]
+    pub fn record(&self, id: KeyId) -> Found {
+        self.with(id, |entry| match entry {
+            Some(Entry::Key(cached)) => Found::Record(Box::new(cached.to_record())),
+            Some(Entry::Unreadable) => Found::Unreadable,
+            None => Found::Nothing,
+        })
+    }
+
+    /// A workspace's record.
+    #[must_use]
+    pub fn workspace(&self, id: &WorkspaceId) -> Option<WorkspaceRecord> {
+        self.directory().workspaces.get(id).cloned()
+    }
+
+    /// Up to `limit` workspaces after `after`, by id, as far as `wanted` likes them.
+    pub fn list_workspaces(
+        &self,
+        after: Option<&WorkspaceId>,
+        limit: usize,
+        wanted: impl Fn(&WorkspaceId) -> bool,
+    ) -> Vec<WorkspaceRecord> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let directory = self.directory();
+        let following = directory.workspaces.range::<WorkspaceId, _>((from, Bound::Unbounded));
+        following.filter(|(id, _)| wanted(id)).take(limit).map(|(_, record)| record.clone()).collect()
+    }
+
+    /// Up to `limit` keys of a workspace after `after`, oldest first.
+    #[must_use]
+    pub fn list_keys(&self, workspace: &WorkspaceId, after: Option<ListPosition>, limit: usize) -> Vec<KeyRecord> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let positions: Vec<ListPosition> = match self.directory().keys.get(workspace) {
+            Some(keys) => keys.range((from, Bound::Unbounded)).take(limit).copied().collect(),
+            None => return Vec::new(),
+        };
+        // A key that went between the two looks is simply not listed.
+        positions
+            .into_iter()
+            .filter_map(|position| match self.record(position.id) {
+                Found::Record(record) => Some(*record),
+                Found::Unreadable | Found::Nothing => None,
+            })
+            .collect()
+    }
+
+    /// How many keys there are, unreadable ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.keys.len()
+    }
+
+    /// True if there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many records cannot be read.
+    #[must_use]
+    pub fn unreadable(&self) -> u64 {
+        self.0.unreadable.load(Ordering::Relaxed)
+    }
+
+    fn directory(&self) -> std::sync::RwLockReadGuard<'_, Directory> {
+        self.0.directory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The writing half. There is one.
+pub struct KeyringWriter {
+    shared: Arc<Shared>,
+    /// Equal sets are kept once, since many keys hold the same.
+    permissions: HashSet<PermissionSet>,
+    texts: HashSet<Arc<str>>,
+    unreadable: HashSet<RecordId>,
+}
+
+impl KeyringWriter {
+    /// An empty keyring.
+    #[must_use]
+    pub fn new() -> Self {
+        let shared = Shared {
+            keys: HashMap::default(),
+            applied: AtomicU64::new(0),
+            unreadable: AtomicU64::new(0),
+            directory: RwLock::default(),
+            announced: watch::Sender::new(Revision::default()),
+        };
+        Self {
+            shared: Arc::new(shared),
+            permissions: HashSet::new(),
+            texts: HashSet::new(),
+            unreadable: HashSet::new(),
+        }
+    }
+
+    /// Its reading half.
+    #[must_use]
+    pub fn reader(&self) -> Keyring {
+        Keyring(self.shared.clone())
+    }
+
+    /// Puts a change in force. When it returns, no later look finds an older state of its records.
+    pub fn apply(&mut self, change: Change) {
+        for (id, stored) in change.records {
+            self.place(id, stored);
+        }
+        self.announce(change.revision);
+    }
+
+    /// Puts records of a snapshot in place, which are in force only once [`announce`](Self::announce) is called.
+    pub fn place(&mut self, id: RecordId, stored: Stored) {
+        let readable = match (id.clone(), stored) {
+            (RecordId::Key(id), Stored::Key(record)) => {
+                self.place_key(id, *record);
+                true
+            }
+            (RecordId::Key(id), Stored::Gone) => {
+                self.remove_key(id);
+                true
+            }
+            (RecordId::Workspace(id), Stored::Workspace(record)) => {
+                self.directory().workspaces.insert(id, record);
+                true
+            }
+            (RecordId::Workspace(id), Stored::Gone) => {
+                self.directory().workspaces.remove(&id);
+                true
+            }
+            (RecordId::Key(id), Stored::Unreadable(_) | Stored::Workspace(_)) => {
+                self.remove_key(id);
+                self.shared.keys.pin().insert(id, Entry::Unreadable);
+                false
+            }
+            (RecordId::Workspace(id), Stored::Unreadable(_) | Stored::Key(_)) => {
+                self.directory().workspaces.remove(&id);
+                false
+            }
+        };
+        if readable {
+            self.unreadable.remove(&id);
+        } else {
+            tracing::error!(record = ?id, "a stored record cannot be read; nothing is allowed on its account");
+            self.unreadable.insert(id);
+        }
+        self.shared.unreadable.store(self.unreadable.len() as u64, Ordering::Relaxed);
+    }
+
+    /// Declares everything up to `revision` to be in force.
+    pub fn announce(&mut self, revision: Revision) {
+        // The record is applied before the acknowledgement: both of these come after every `place`.
+        self.shared.applied.store(pack(revision), Ordering::Release);
+        self.shared.announced.send_replace(revision);
+    }
+
+    fn place_key(&mut self, id: KeyId, record: KeyRecord) {
+        let KeyRecord { mut key, secrets, revision } = record;
+        key.permissions = share(&mut self.permissions, key.permissions);
+        key.owner = share(&mut self.texts, key.owner);
+        let position = ListPosition { create_time: key.create_time, id };
+        let workspace = key.workspace.clone();
+
+        let keys = self.shared.keys.pin();
+        let old = keys.get(&id);
+        let slots = secrets.into_iter().map(|secret| keep_or_make_slot(old, secret)).collect();
+        let is_new = !matches!(old, Some(Entry::Key(_)));
+        keys.insert(id, Entry::Key(CachedKey { key, slots, revision }));
+        if is_new {
+            self.directory().keys.entry(workspace).or_default().insert(position);
+        }
+    }
+
+    fn remove_key(&self, id: KeyId) {
+        let keys = self.shared.keys.pin();
+        if let Some(Entry::Key(CachedKey { key, .. })) = keys.remove(&id) {
+            let position = ListPosition { create_time: key.create_time, id };
+            if let Some(listed) = self.directory().keys.get_mut(&key.workspace) {
+                listed.remove(&position);
+            }
+        }
+    }
+
+    fn directory(&self) -> std::sync::RwLockWriteGuard<'_, Directory> {
+        self.shared.directory.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for KeyringWriter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A secret that did not change keeps its slot and with it the memo; any other starts unproved.
+fn keep_or_make_slot(old: Option<&Entry>, secret: Secret) -> Arc<Slot> {
+    if let Some(Entry::Key(old)) = old
+        && let Some(slot) = old.slots.iter().find(|slot| slot.secret == secret)
+    {
+        return slot.clone();
+    }
+    Arc::new(Slot { secret, memo: Memo::default() })
+}
+
+/// The value itself, or the equal one that is kept already.
+fn share<T: Clone + Eq + Hash>(kept: &mut HashSet<T>, value: T) -> T {
+    /// Past this many different values sharing gains little and would only grow.
+    const MOST: usize = 65_536;
+    if let Some(same) = kept.get(&value) {
+        return same.clone();
+    }
+    if kept.len() >= MOST {
+        kept.clear();
+    }
+    kept.insert(value.clone());
+    value
+}
+
+/// 16 bits of epoch and 48 of number: one atomic, so that no reader sees half of a change.
+fn pack(revision: Revision) -> u64 {
+    assert!(revision.number < 1 << 48 && revision.epoch < 1 << 16, "revision {revision} is out of range");
+    u64::from(revision.epoch) << 48 | revision.number
+}
+
+fn unpack(packed: u64) -> Revision {
+    let epoch = u32::try_from(packed >> 48).expect("16 bits fit in 32");
+    Revision { epoch, number: packed & ((1 << 48) - 1) }
+}
+
+/// Key ids are random bits that only this project draws, so they are their own hash.
+#[derive(Default)]
+struct KeyIdHasher(u64);
+
+impl Hasher for KeyIdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
+    fn write_u128(&mut self, bits: u128) {
+        self.0 = (bits >> 64) as u64 ^ bits as u64;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,249 @@
+//! Stored bytes ⇄ domain types. An adapter: the only place that sees the messages of `portcullis.store.v1`.
+//!
+//! Stored bytes are not trusted: whatever does not decode to a valid record of the id it stands under is refused here.
+
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+
+use super::{RecordId, Stored, WorkspaceRecord};
+use crate::{
+    domain::{
+        Invalid,
+        event::{Action, Entity, Event},
+        id::{KeyId, Revision, TokenPrefix, WorkspaceId},
+        key::{Key, KeyRecord, Labels},
+        permission::PermissionSet,
+        secret::{Secret, Verifier},
+        source::IpAllowlist,
+        time::Timestamp,
+        workspace::Workspace,
+    },
+    proto::stored,
+};
+
+/// The layout of records and events that this version writes, and the only one so far.
+const SCHEMA: u32 = 1;
+
+/// Encodes a key's record.
+pub(super) fn encode_key(record: &KeyRecord) -> Vec<u8> {
+    let KeyRecord { key, secrets, revision } = record;
+    let Key {
+        id,
+        workspace,
+        display_name,
+        description,
+        owner,
+        token_prefix,
+        disabled,
+        permissions,
+        ip_allowlist,
+        labels,
+        create_time,
+        update_time,
+        expire_time,
+    } = key;
+    encode(
+        *revision,
+        stored::record::Kind::Key(stored::Key {
+            key_id: id.bits().to_be_bytes().to_vec(),
+            workspace: workspace.as_str().to_owned(),
+            display_name: display_name.to_string(),
+            description: description.to_string(),
+            owner: owner.to_string(),
+            disabled: *disabled,
+            permissions: permissions.iter().map(str::to_owned).collect(),
+            ip_allowlist: ip_allowlist.entries().iter().map(ToString::to_string).collect(),
+            labels: labels
+                .iter()
+                .map(|(name, value)| stored::Label { name: name.to_owned(), value: value.to_owned() })
+                .collect(),
+            create_time: Some(encode_time(*create_time)),
+            update_time: Some(encode_time(*update_time)),
+            expire_time: expire_time.map(encode_time),
+            secrets: secrets
+                .iter()
+                .map(|Secret { id, verifier, screen, create_time }| stored::Secret {
+                    id: *id,
+                    phc: verifier.to_phc(),
+                    screen: *screen,
+                    create_time: Some(encode_time(*create_time)),
+                })
+                .collect(),
+            token_prefix: token_prefix.as_str().to_owned(),
+        }),
+    )
+}
+
+/// Encodes a workspace's record.
+pub(super) fn encode_workspace(record: &WorkspaceRecord) -> Vec<u8> {
+    let Workspace { id, display_name, token_prefix, create_time, update_time } = &record.workspace;
+    encode(
+        record.revision,
+        stored::record::Kind::Workspace(stored::Workspace {
+            id: id.as_str().to_owned(),
+            display_name: display_name.clone(),
+            token_prefix: token_prefix.as_str().to_owned(),
+            create_time: Some(encode_time(*create_time)),
+            update_time: Some(encode_time(*update_time)),
+        }),
+    )
+}
+
+fn encode(revision: Revision, kind: stored::record::Kind) -> Vec<u8> {
+    stored::Record { schema: SCHEMA, epoch: revision.epoch, number: revision.number, kind: Some(kind) }.encode_to_vec()
+}
+
+/// Encodes an event with its digest.
+pub(super) fn encode_event(revision: Revision, event: &Event) -> Vec<u8> {
+    let Event { time, actor, team, action, method, entity, resource, changes, source_address } = event;
+    let mut message = stored::Event {
+        schema: SCHEMA,
+        epoch: revision.epoch,
+        number: revision.number,
+        time: Some(encode_time(*time)),
+        actor: actor.clone(),
+        team: team.clone(),
+        action: match action {
+            Action::Create => "CREATE",
+            Action::Update => "UPDATE",
+            Action::Delete => "DELETE",
+        }
+        .to_owned(),
+        method: (*method).to_owned(),
+        entity: match entity {
+            Entity::Key => "KEY",
+            Entity::Workspace => "WORKSPACE",
+            Entity::Store => "STORE",
+        }
+        .to_owned(),
+        resource: resource.clone(),
+        changes: changes
+            .iter()
+            .map(|change| stored::FieldChange {
+                field: change.field.clone(),
+                before: change.before.clone(),
+                after: change.after.clone(),
+            })
+            .collect(),
+        source_address: source_address.clone(),
+        digest: Vec::new(),
+    };
+    // The message has no map, so its encoding is canonical: fields in the order of their tags.
+    message.digest = Sha256::digest(message.encode_to_vec()).to_vec();
+    message.encode_to_vec()
+}
+
+/// Decodes what stands under an id. Nothing may be newer than the store's `head`.
+pub(super) fn decode(id: &RecordId, bytes: &[u8], head: Revision) -> Stored {
+    decode_record(id, bytes, head).unwrap_or_else(|Invalid(why)| Stored::Unreadable(why.into_owned()))
+}
+
+fn decode_record(id: &RecordId, bytes: &[u8], head: Revision) -> Result<Stored, Invalid> {
+    let record = stored::Record::decode(bytes).map_err(|_| Invalid::new("not a record"))?;
+    if record.schema != SCHEMA {
+        return Err(Invalid::owned(format!("schema {} is not known to this version", record.schema)));
+    }
+    let revision = Revision { epoch: record.epoch, number: record.number };
+    if revision > head {
+        return Err(Invalid::owned(format!("revision {revision} is ahead of the store's {head}")));
+    }
+    match (id, record.kind) {
+        (RecordId::Key(id), Some(stored::record::Kind::Key(key))) => {
+            Ok(Stored::Key(Box::new(decode_key(*id, key, revision)?)))
+        }
+        (RecordId::Workspace(id), Some(stored::record::Kind::Workspace(workspace))) => {
+            Ok(Stored::Workspace(decode_workspace(id, workspace, revision)?))
+        }
+        _ => Err(Invalid::new("of another kind than its id")),
+    }
+}
+
+fn decode_key(id: KeyId, message: stored::Key, revision: Revision) -> Result<KeyRecord, Invalid> {
+    let stored::Key {
+        key_id,
+        workspace,
+        display_name,
+        description,
+        owner,
+        disabled,
+        permissions,
+        ip_allowlist,
+        labels,
+        create_time,
+        update_time,
+        expire_time,
+        secrets,
+        token_prefix,
+    } = message;
+    if key_id != id.bits().to_be_bytes() {
+        return Err(Invalid::new("the record of another key"));
+    }
+    let key = Key {
+        id,
+        workspace: WorkspaceId::parse(&workspace)?,
+        display_name: display_name.into(),
+        description: description.into(),
+        owner: owner.into(),
+        token_prefix: TokenPrefix::parse(&token_prefix)?,
+        disabled,
+        permissions: PermissionSet::new(permissions),
+        ip_allowlist: decode_allowlist(&ip_allowlist)?,
+        labels: labels.into_iter().map(|label| (label.name, label.value)).collect::<Labels>(),
+        create_time: decode_time(create_time)?,
+        update_time: decode_time(update_time)?,
+        expire_time: expire_time.map(|time| decode_time(Some(time))).transpose()?,
+    };
+    let secrets = secrets
+        .into_iter()
+        .map(|secret| {
+            Ok(Secret {
+                id: secret.id,
+                verifier: Verifier::from_phc(&secret.phc)?,
+                screen: secret.screen,
+                create_time: decode_time(secret.create_time)?,
+            })
+        })
+        .collect::<Result<Vec<_>, Invalid>>()?;
+    Ok(KeyRecord { key, secrets, revision })
+}
+
+fn decode_allowlist(entries: &[String]) -> Result<IpAllowlist, Invalid> {
+    let list = IpAllowlist::parse(entries).map_err(|invalid| invalid.reason)?;
+    // A stored list that reads as "any source" was not written by us, and must not open the key to everyone.
+    if list.entries().is_empty() && !entries.is_empty() {
+        return Err(Invalid::new("an IP allowlist that admits everyone"));
+    }
+    Ok(list)
+}
+
+fn decode_workspace(
+    id: &WorkspaceId,
+    message: stored::Workspace,
+    revision: Revision,
+) -> Result<WorkspaceRecord, Invalid> {
+    let stored::Workspace { id: own_id, display_name, token_prefix, create_time, update_time } = message;
+    if own_id != id.as_str() {
+        return Err(Invalid::new("the record of another workspace"));
+    }
+    let workspace = Workspace {
+        id: id.clone(),
+        display_name,
+        token_prefix: TokenPrefix::parse(&token_prefix)?,
+        create_time: decode_time(create_time)?,
+        update_time: decode_time(update_time)?,
+    };
+    Ok(WorkspaceRecord { workspace, revision })
+}
+
+fn encode_time(time: Timestamp) -> stored::Time {
+    stored::Time { seconds: time.seconds(), nanos: time.nanos() }
+}
+
+fn decode_time(time: Option<stored::Time>) -> Result<Timestamp, Invalid> {
+    let time = time.ok_or(Invalid::new("a time is missing"))?;
+    let nanos = i32::try_from(time.nanos).map_err(|_| Invalid::new("a time is out of range"))?;
+    Timestamp::new(time.seconds, nanos)
+}
+
+#[cfg(test)]
+mod tests;
