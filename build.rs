@@ -24,7 +24,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // The store's records are no part of the API: reflection shows none of them.
     let mut public = descriptors.clone();
-    public.file.retain(|file| file.package() != "portcullis.store.v1");
+    public
+        .file
+        .retain(|file| file.package() != "portcullis.store.v1");
     for file in &mut public.file {
         file.source_code_info = None;
     }

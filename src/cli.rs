@@ -25,9 +25,15 @@ enum Command {
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn run() -> ExitCode {
-    let Command::Serve(flags) = Arguments::parse().command.unwrap_or_else(|| Command::Serve(ServeFlags::default()));
-    let settings = Settings::resolve(&flags, &|name| std::env::var_os(name), &|path| std::fs::read_to_string(path));
-    let command = std::env::args().next().unwrap_or_else(|| "portcullis".to_owned());
+    let Command::Serve(flags) = Arguments::parse()
+        .command
+        .unwrap_or_else(|| Command::Serve(ServeFlags::default()));
+    let settings = Settings::resolve(&flags, &|name| std::env::var_os(name), &|path| {
+        std::fs::read_to_string(path)
+    });
+    let command = std::env::args()
+        .next()
+        .unwrap_or_else(|| "portcullis".to_owned());
     let ended = settings
         .map_err(|faults| faults.to_string())
         .and_then(|settings| serve::serve(&settings, &command).map_err(|error| error.to_string()));

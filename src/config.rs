@@ -82,7 +82,11 @@ impl Settings {
     ///
     /// # Errors
     /// With every fault found, if there is any.
-    pub fn resolve(flags: &ServeFlags, env: Environment<'_>, read_file: ReadFile<'_>) -> Result<Self, Faults> {
+    pub fn resolve(
+        flags: &ServeFlags,
+        env: Environment<'_>,
+        read_file: ReadFile<'_>,
+    ) -> Result<Self, Faults> {
         Self::explain(flags, env, read_file).map(|explained| explained.settings)
     }
 
@@ -90,7 +94,11 @@ impl Settings {
     ///
     /// # Errors
     /// As [`resolve`](Self::resolve).
-    pub fn explain(flags: &ServeFlags, env: Environment<'_>, read_file: ReadFile<'_>) -> Result<Explained, Faults> {
+    pub fn explain(
+        flags: &ServeFlags,
+        env: Environment<'_>,
+        read_file: ReadFile<'_>,
+    ) -> Result<Explained, Faults> {
         let mut layers = Layers::new(flags, env, read_file);
         let listen = listen::read(&mut layers);
         let data_dir = layers.read(Setting::DataDir, DEFAULT_DATA_DIR, parse_data_dir);
@@ -102,9 +110,16 @@ impl Settings {
             listen.check(&data_dir.join(ADMIN_SOCKET), &mut layers);
         }
         match (layers.finish(), listen, data_dir, name, log) {
-            (Ok(rows), Some(listen), Some(data_dir), Some(name), Some(log)) => {
-                Ok(Explained { settings: Self { listen, data_dir, name, log, root_token }, rows })
-            }
+            (Ok(rows), Some(listen), Some(data_dir), Some(name), Some(log)) => Ok(Explained {
+                settings: Self {
+                    listen,
+                    data_dir,
+                    name,
+                    log,
+                    root_token,
+                },
+                rows,
+            }),
             // A reader answers `None` only after it noted a fault, so `Ok` with a `None` does not occur.
             (result, ..) => Err(result.err().unwrap_or_default()),
         }

@@ -74,7 +74,10 @@ impl Fleet {
         match applied.wait_for(|&applied| applied >= revision).await {
             Ok(applied) => Ok(*applied),
             // The follower is gone. Its lease is fenced, but this call cannot tell since when.
-            Err(_) => Err(NotFleetWide { revision, waiting_for: vec![self.replica.name.clone()] }),
+            Err(_) => Err(NotFleetWide {
+                revision,
+                waiting_for: vec![self.replica.name.clone()],
+            }),
         }
     }
 

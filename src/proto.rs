@@ -20,7 +20,9 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/portcul
 // Both messages hold a secret, so neither may derive Debug.
 impl fmt::Debug for v1::IssuedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IssuedKey").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("IssuedKey")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
     }
 }
 

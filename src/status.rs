@@ -22,24 +22,40 @@ pub(crate) fn status_with<const N: usize>(
     message: impl Into<String>,
     metadata: [(&str, String); N],
 ) -> Status {
-    let metadata: HashMap<String, String> =
-        metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let metadata: HashMap<String, String> = metadata
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
     let details = ErrorDetails::with_error_info(reason.as_str_name(), ERROR_DOMAIN, metadata);
     Status::with_error_details(code, message, details)
 }
 
 /// INVALID_ARGUMENT that names every field that is wrong.
 pub(crate) fn invalid_fields(violations: Vec<(String, String)>) -> Status {
-    let message = violations.iter().map(|(field, why)| format!("{field}: {why}")).collect::<Vec<_>>().join("; ");
-    let mut details =
-        ErrorDetails::with_error_info(ErrorReason::InvalidField.as_str_name(), ERROR_DOMAIN, HashMap::new());
+    let message = violations
+        .iter()
+        .map(|(field, why)| format!("{field}: {why}"))
+        .collect::<Vec<_>>()
+        .join("; ");
+    let mut details = ErrorDetails::with_error_info(
+        ErrorReason::InvalidField.as_str_name(),
+        ERROR_DOMAIN,
+        HashMap::new(),
+    );
     details.set_bad_request(
-        violations.into_iter().map(|(field, why)| FieldViolation::new(field, why)).collect::<Vec<_>>(),
+        violations
+            .into_iter()
+            .map(|(field, why)| FieldViolation::new(field, why))
+            .collect::<Vec<_>>(),
     );
     Status::with_error_details(Code::InvalidArgument, message, details)
 }
 
 /// A defect of ours. What went wrong stands in the log, not in the answer.
 pub(crate) fn internal_error() -> Status {
-    status(Code::Internal, ErrorReason::InternalError, "a defect of Portcullis; its log says more")
+    status(
+        Code::Internal,
+        ErrorReason::InternalError,
+        "a defect of Portcullis; its log says more",
+    )
 }

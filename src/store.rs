@@ -117,10 +117,14 @@ pub enum Write {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// Another process has it open.
-    #[error("the store {0} is in use by another process; stop that one, or choose another --data-dir")]
+    #[error(
+        "the store {0} is in use by another process; stop that one, or choose another --data-dir"
+    )]
     InUse(String),
     /// It was written by a later version.
-    #[error("the store has schema {found}, and this version reads schema {known}; run the version that wrote it")]
+    #[error(
+        "the store has schema {found}, and this version reads schema {known}; run the version that wrote it"
+    )]
     Schema {
         /// What stands in the store.
         found: u32,

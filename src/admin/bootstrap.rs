@@ -3,7 +3,9 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{
+        DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -45,7 +47,9 @@ pub enum BootstrapError {
     )]
     Open(PathBuf),
     /// Another process uses it.
-    #[error("the data directory {0} is in use by another portcullis{1}; stop that one, or choose another --data-dir")]
+    #[error(
+        "the data directory {0} is in use by another portcullis{1}; stop that one, or choose another --data-dir"
+    )]
     InUse(PathBuf, String),
     /// The root token could not be written.
     #[error("the root token could not be written to {path}: {source}")]
@@ -79,8 +83,15 @@ impl DataDirectory {
     /// # Errors
     /// If that cannot be done, or another process has it.
     pub fn open(path: &Path) -> Result<Self, BootstrapError> {
-        let unusable = |source| BootstrapError::Directory { path: path.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
+        let unusable = |source| BootstrapError::Directory {
+            path: path.to_owned(),
+            source,
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(unusable)?;
         close_to_others(path)?;
         let mut lock = OpenOptions::new()
             .create(true)
@@ -96,13 +107,22 @@ impl DataDirectory {
                 let mut holder = String::new();
                 // The number only helps the reader; the lock itself says it all.
                 let _ = lock.read_to_string(&mut holder);
-                let holder = holder.trim().parse::<u32>().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+                let holder = holder
+                    .trim()
+                    .parse::<u32>()
+                    .map(|pid| format!(" (pid {pid})"))
+                    .unwrap_or_default();
                 return Err(BootstrapError::InUse(path.to_owned(), holder));
             }
             Err(TryLockError::Error(source)) => return Err(unusable(source)),
         }
-        lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(unusable)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        lock.set_len(0)
+            .and_then(|()| writeln!(lock, "{}", std::process::id()))
+            .map_err(unusable)?;
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
     }
 
     /// The directory.
@@ -120,11 +140,15 @@ impl DataDirectory {
 
 /// A new directory is closed already. An older one is closed if it is empty or ours; another is not ours to change.
 fn close_to_others(path: &Path) -> Result<(), BootstrapError> {
-    let unusable = |source| BootstrapError::Directory { path: path.to_owned(), source };
+    let unusable = |source| BootstrapError::Directory {
+        path: path.to_owned(),
+        source,
+    };
     if fs::metadata(path).map_err(unusable)?.mode() & 0o077 == 0 {
         return Ok(());
     }
-    let is_ours = path.join(embedded::FILE_NAME).exists() || fs::read_dir(path).map_err(unusable)?.next().is_none();
+    let is_ours = path.join(embedded::FILE_NAME).exists()
+        || fs::read_dir(path).map_err(unusable)?.next().is_none();
     if !is_ours {
         return Err(BootstrapError::Open(path.to_owned()));
     }
@@ -150,9 +174,14 @@ pub async fn initialise(
     let (key_id, secret, sealed) = with_random(|random| {
         let mut bits = [0; 16];
         random(&mut bits);
-        let key_id = chosen_root.map_or(KeyId::from_bits(u128::from_be_bytes(bits)), NativeToken::key_id);
-        let secret =
-            chosen_root.map_or_else(|| GeneratedSecret::from_random(key_id, random), GeneratedSecret::from_token);
+        let key_id = chosen_root.map_or(
+            KeyId::from_bits(u128::from_be_bytes(bits)),
+            NativeToken::key_id,
+        );
+        let secret = chosen_root.map_or_else(
+            || GeneratedSecret::from_random(key_id, random),
+            GeneratedSecret::from_token,
+        );
         let sealed = Secret::seal(1, &secret, now, random);
         (key_id, secret, sealed)
     })
@@ -163,7 +192,9 @@ pub async fn initialise(
         write_durably(&path, secret.token(&prefix).expose())
             .map_err(|source| BootstrapError::Token { path, source })?;
     }
-    store.commit(first_batch(key_id, prefix, sealed, now)).await?;
+    store
+        .commit(first_batch(key_id, prefix, sealed, now))
+        .await?;
     Ok(true)
 }
 
@@ -221,10 +252,17 @@ fn write_durably(path: &Path, content: &str) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(content.as_bytes())?;
     file.write_all(b"\n")?;
     file.sync_all()?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()
 }

@@ -42,7 +42,10 @@ impl Caller {
     /// If there is no credential where one is needed, or it is not in force.
     pub async fn of<T>(request: &Request<T>, checker: &Checker) -> Result<Self, Failure> {
         let socket = request.extensions().get::<UdsConnectInfo>();
-        let source = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+        let source = request
+            .extensions()
+            .get::<TcpConnectInfo>()
+            .and_then(TcpConnectInfo::remote_addr);
         let source = source.map(|address| address.ip().to_canonical());
         match (credential(request.metadata())?, socket) {
             (Some(credential), _) => Self::with_credential(credential, source, checker).await,
@@ -51,7 +54,11 @@ impl Caller {
         }
     }
 
-    async fn with_credential(credential: &str, source: Option<IpAddr>, checker: &Checker) -> Result<Self, Failure> {
+    async fn with_credential(
+        credential: &str,
+        source: Option<IpAddr>,
+        checker: &Checker,
+    ) -> Result<Self, Failure> {
         let proved = checker.authenticate(Credential(credential), source).await?;
         let (key, revision) = proved.ok_or(Failure::CredentialInvalid)?;
         // What is no grant was refused when it was written; should one stand there all the same, it gives nothing.
@@ -59,7 +66,9 @@ impl Caller {
         Ok(Self {
             principal: key.name().to_string(),
             team: key.labels.get("team").unwrap_or_default().to_owned(),
-            source_address: source.map(|address| address.to_string()).unwrap_or_default(),
+            source_address: source
+                .map(|address| address.to_string())
+                .unwrap_or_default(),
             read: Some((RecordId::Key(key.id), revision)),
             grants,
         })
@@ -67,7 +76,9 @@ impl Caller {
 
     /// Whoever may open the admin socket may do everything.
     fn local(socket: &UdsConnectInfo) -> Self {
-        let uid = socket.peer_cred.map_or_else(|| "unknown".to_owned(), |peer| peer.uid().to_string());
+        let uid = socket
+            .peer_cred
+            .map_or_else(|| "unknown".to_owned(), |peer| peer.uid().to_string());
         Self {
             principal: format!("local:{uid}"),
             team: String::new(),
@@ -94,7 +105,11 @@ impl Caller {
     /// # Errors
     /// [`Failure::NotPermitted`].
     pub fn require_everywhere(&self, act: Act) -> Result<(), Failure> {
-        if self.grants.allow_everywhere(act) { Ok(()) } else { Err(Failure::NotPermitted(act, None)) }
+        if self.grants.allow_everywhere(act) {
+            Ok(())
+        } else {
+            Err(Failure::NotPermitted(act, None))
+        }
     }
 
     /// True if the caller may know that the workspace exists.
@@ -108,7 +123,11 @@ impl Caller {
     /// # Errors
     /// [`Failure::GrantExceedsCaller`].
     pub fn require_superset_of(&self, grants: &Grants) -> Result<(), Failure> {
-        if self.grants.cover(grants) { Ok(()) } else { Err(Failure::GrantExceedsCaller) }
+        if self.grants.cover(grants) {
+            Ok(())
+        } else {
+            Err(Failure::GrantExceedsCaller)
+        }
     }
 }
 
@@ -117,7 +136,10 @@ fn credential(metadata: &MetadataMap) -> Result<Option<&str>, Failure> {
     let mut values = metadata.get_all("authorization").iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
-        (Some(value), None) => value.to_str().map(Some).map_err(|_| Failure::CredentialInvalid),
+        (Some(value), None) => value
+            .to_str()
+            .map(Some)
+            .map_err(|_| Failure::CredentialInvalid),
         (Some(_), Some(_)) => Err(Failure::CredentialInvalid),
     }
 }

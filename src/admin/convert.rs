@@ -43,7 +43,11 @@ impl Violations {
 
     /// Goes on only if nothing was wrong.
     pub(super) fn finish<T>(self, value: T) -> Result<T, Failure> {
-        if self.0.is_empty() { Ok(value) } else { Err(Failure::Invalid(self.0)) }
+        if self.0.is_empty() {
+            Ok(value)
+        } else {
+            Err(Failure::Invalid(self.0))
+        }
     }
 }
 
@@ -58,16 +62,39 @@ pub(super) fn read_key_name(field: &str, name: &str) -> Result<KeyName, Failure>
 }
 
 /// The fields of a key that a caller may set.
-const SETTABLE: [&str; 6] = ["display_name", "description", "permissions", "ip_allowlist", "labels", "expire_time"];
+const SETTABLE: [&str; 6] = [
+    "display_name",
+    "description",
+    "permissions",
+    "ip_allowlist",
+    "labels",
+    "expire_time",
+];
 /// The fields that only the server sets.
-const OUTPUT_ONLY: [&str; 10] =
-    ["name", "key_id", "owner", "token_hint", "state", "create_time", "update_time", "secrets", "etag", "revision"];
+const OUTPUT_ONLY: [&str; 10] = [
+    "name",
+    "key_id",
+    "owner",
+    "token_hint",
+    "state",
+    "create_time",
+    "update_time",
+    "secrets",
+    "etag",
+    "revision",
+];
 
 /// Reads the key of a CreateKey request.
 pub(super) fn read_new_key(key: v1::Key, workspace: &WorkspaceId) -> Result<NewKey, Failure> {
     let chosen = !key.permissions.is_empty();
-    let KeyEdit { display_name, description, permissions, ip_allowlist, labels, expire_time } =
-        read_fields(key, workspace, |_| true)?;
+    let KeyEdit {
+        display_name,
+        description,
+        permissions,
+        ip_allowlist,
+        labels,
+        expire_time,
+    } = read_fields(key, workspace, |_| true)?;
     Ok(NewKey {
         display_name: display_name.unwrap_or_default(),
         description: description.unwrap_or_default(),
@@ -79,11 +106,23 @@ pub(super) fn read_new_key(key: v1::Key, workspace: &WorkspaceId) -> Result<NewK
 }
 
 /// Reads the change that an UpdateKey request asks for.
-pub(super) fn read_edit(key: v1::Key, mask: Option<FieldMask>, workspace: &WorkspaceId) -> Result<KeyEdit, Failure> {
+pub(super) fn read_edit(
+    key: v1::Key,
+    mask: Option<FieldMask>,
+    workspace: &WorkspaceId,
+) -> Result<KeyEdit, Failure> {
     let paths = mask.map(|mask| mask.paths).unwrap_or_default();
     if paths.is_empty() {
         // No mask: what is populated. Clearing a field therefore needs the mask.
-        let v1::Key { display_name, description, permissions, ip_allowlist, labels, expire_time, .. } = &key;
+        let v1::Key {
+            display_name,
+            description,
+            permissions,
+            ip_allowlist,
+            labels,
+            expire_time,
+            ..
+        } = &key;
         let populated = [
             !display_name.is_empty(),
             !description.is_empty(),
@@ -96,7 +135,10 @@ pub(super) fn read_edit(key: v1::Key, mask: Option<FieldMask>, workspace: &Works
     }
     if paths == ["*"] {
         if key.etag.is_empty() {
-            return Err(Failure::invalid("key.etag", "is required with the mask '*'"));
+            return Err(Failure::invalid(
+                "key.etag",
+                "is required with the mask '*'",
+            ));
         }
         return read_fields(key, workspace, |_| true);
     }
@@ -112,11 +154,17 @@ pub(super) fn read_edit(key: v1::Key, mask: Option<FieldMask>, workspace: &Works
         }
     }
     violations.finish(())?;
-    read_fields(key, workspace, |place| paths.iter().any(|path| path == SETTABLE[place]))
+    read_fields(key, workspace, |place| {
+        paths.iter().any(|path| path == SETTABLE[place])
+    })
 }
 
 /// Reads the settable fields at the places that are `wanted`.
-fn read_fields(key: v1::Key, workspace: &WorkspaceId, wanted: impl Fn(usize) -> bool) -> Result<KeyEdit, Failure> {
+fn read_fields(
+    key: v1::Key,
+    workspace: &WorkspaceId,
+    wanted: impl Fn(usize) -> bool,
+) -> Result<KeyEdit, Failure> {
     // Destructured, so that a new field does not compile before somebody reads it.
     let v1::Key {
         name: _,
@@ -151,7 +199,10 @@ fn read_fields(key: v1::Key, workspace: &WorkspaceId, wanted: impl Fn(usize) -> 
     }
     if wanted(3) {
         edit.ip_allowlist = Some(IpAllowlist::parse(&ip_allowlist).unwrap_or_else(|invalid| {
-            let entry = invalid.index.map(|index| format!("[{index}]")).unwrap_or_default();
+            let entry = invalid
+                .index
+                .map(|index| format!("[{index}]"))
+                .unwrap_or_default();
             violations.add(format!("key.ip_allowlist{entry}"), invalid.reason);
             IpAllowlist::default()
         }));
@@ -160,13 +211,19 @@ fn read_fields(key: v1::Key, workspace: &WorkspaceId, wanted: impl Fn(usize) -> 
         edit.labels = Some(read_labels(labels, &mut violations));
     }
     if wanted(5) {
-        let read = expire_time.map(|time| Timestamp::new(time.seconds, time.nanos)).transpose();
+        let read = expire_time
+            .map(|time| Timestamp::new(time.seconds, time.nanos))
+            .transpose();
         edit.expire_time = Some(violations.take("key.expire_time", read));
     }
     violations.finish(edit)
 }
 
-fn read_permissions(names: Vec<String>, workspace: &WorkspaceId, violations: &mut Violations) -> PermissionSet {
+fn read_permissions(
+    names: Vec<String>,
+    workspace: &WorkspaceId,
+    violations: &mut Violations,
+) -> PermissionSet {
     if names.len() > permission::MAX_PERMISSIONS {
         violations.add("key.permissions", "must have at most 100 names");
         return PermissionSet::none();
@@ -187,9 +244,15 @@ fn read_permissions(names: Vec<String>, workspace: &WorkspaceId, violations: &mu
     set
 }
 
-fn read_labels(labels: std::collections::BTreeMap<String, String>, violations: &mut Violations) -> Labels {
+fn read_labels(
+    labels: std::collections::BTreeMap<String, String>,
+    violations: &mut Violations,
+) -> Labels {
     if labels.len() > text::MAX_LABELS {
-        violations.add("key.labels", format!("must have at most {} entries", text::MAX_LABELS));
+        violations.add(
+            "key.labels",
+            format!("must have at most {} entries", text::MAX_LABELS),
+        );
         return Labels::default();
     }
     for (name, value) in &labels {
@@ -202,7 +265,11 @@ fn read_labels(labels: std::collections::BTreeMap<String, String>, violations: &
 
 /// Shows a key as it is at `now`.
 pub(super) fn show_key(record: &KeyRecord, now: Timestamp) -> v1::Key {
-    let KeyRecord { key, secrets, revision } = record;
+    let KeyRecord {
+        key,
+        secrets,
+        revision,
+    } = record;
     let Key {
         id,
         workspace: _,
@@ -232,8 +299,15 @@ pub(super) fn show_key(record: &KeyRecord, now: Timestamp) -> v1::Key {
         token_hint: key.token_hint(),
         state: state.into(),
         permissions: permissions.iter().map(str::to_owned).collect(),
-        ip_allowlist: ip_allowlist.entries().iter().map(ToString::to_string).collect(),
-        labels: labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        ip_allowlist: ip_allowlist
+            .entries()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        labels: labels
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
         create_time: Some(show_time(*create_time)),
         update_time: Some(show_time(*update_time)),
         expire_time: expire_time.map(show_time),
@@ -261,8 +335,17 @@ pub(super) fn show_issued(issued: &Issued, now: Timestamp) -> v1::IssuedKey {
 
 /// Shows a workspace.
 pub(super) fn show_workspace(record: &WorkspaceRecord) -> v1::Workspace {
-    let WorkspaceRecord { workspace, revision } = record;
-    let Workspace { id, display_name, token_prefix, create_time, update_time } = workspace;
+    let WorkspaceRecord {
+        workspace,
+        revision,
+    } = record;
+    let Workspace {
+        id,
+        display_name,
+        token_prefix,
+        create_time,
+        update_time,
+    } = workspace;
     v1::Workspace {
         name: of_workspace(id),
         display_name: display_name.clone(),
@@ -275,21 +358,33 @@ pub(super) fn show_workspace(record: &WorkspaceRecord) -> v1::Workspace {
 }
 
 fn show_time(time: Timestamp) -> prost_types::Timestamp {
-    prost_types::Timestamp { seconds: time.seconds(), nanos: time.nanos().cast_signed() }
+    prost_types::Timestamp {
+        seconds: time.seconds(),
+        nanos: time.nanos().cast_signed(),
+    }
 }
 
 /// A list position as page tokens carry it.
 pub(super) fn write_position(position: ListPosition) -> Vec<u8> {
     let ListPosition { create_time, id } = position;
-    [&create_time.seconds().to_be_bytes()[..], &create_time.nanos().to_be_bytes(), &id.bits().to_be_bytes()].concat()
+    [
+        &create_time.seconds().to_be_bytes()[..],
+        &create_time.nanos().to_be_bytes(),
+        &id.bits().to_be_bytes(),
+    ]
+    .concat()
 }
 
 /// Reads what [`write_position`] wrote.
 pub(super) fn read_position(bytes: &[u8]) -> Option<ListPosition> {
     let (seconds, rest) = bytes.split_first_chunk()?;
     let (nanos, id) = rest.split_first_chunk()?;
-    let create_time = Timestamp::new(i64::from_be_bytes(*seconds), i32::from_be_bytes(*nanos)).ok()?;
-    Some(ListPosition { create_time, id: KeyId::from_bits(u128::from_be_bytes(id.try_into().ok()?)) })
+    let create_time =
+        Timestamp::new(i64::from_be_bytes(*seconds), i32::from_be_bytes(*nanos)).ok()?;
+    Some(ListPosition {
+        create_time,
+        id: KeyId::from_bits(u128::from_be_bytes(id.try_into().ok()?)),
+    })
 }
 
 #[cfg(test)]

@@ -86,9 +86,14 @@ impl From<Failure> for Status {
                 "the admin credential is unknown, wrong, disabled, expired or used from a refused address",
             ),
             Failure::NotPermitted(act, workspace) => {
-                let scope = workspace.map_or_else(|| "*".to_owned(), |workspace| workspace.to_string());
+                let scope =
+                    workspace.map_or_else(|| "*".to_owned(), |workspace| workspace.to_string());
                 let message = format!("the caller lacks the permission {scope}:{act}");
-                status(Code::PermissionDenied, ErrorReason::CallerNotPermitted, message)
+                status(
+                    Code::PermissionDenied,
+                    ErrorReason::CallerNotPermitted,
+                    message,
+                )
             }
             Failure::GrantExceedsCaller => status(
                 Code::PermissionDenied,
@@ -145,10 +150,17 @@ impl From<Failure> for Status {
                 )
             }
             Failure::NotFleetWide(pending) => {
-                let metadata =
-                    [("revision", pending.revision.to_string()), ("waiting_for", pending.waiting_for.join(","))];
+                let metadata = [
+                    ("revision", pending.revision.to_string()),
+                    ("waiting_for", pending.waiting_for.join(",")),
+                ];
                 let message = pending.to_string();
-                status_with(Code::Unavailable, ErrorReason::CommittedNotFleetWide, message, metadata)
+                status_with(
+                    Code::Unavailable,
+                    ErrorReason::CommittedNotFleetWide,
+                    message,
+                    metadata,
+                )
             }
             Failure::Internal(what) => {
                 tracing::error!(what, "a call failed because of a defect");

@@ -10,8 +10,8 @@ use crate::{
     fleet::Fleet,
     gate::{checker::Checker, keyring::Keyring},
     proto::v1::{
-        self, AwaitRevisionRequest, AwaitRevisionResponse, ListReplicasRequest, ListReplicasResponse,
-        fleet_service_server::FleetService,
+        self, AwaitRevisionRequest, AwaitRevisionResponse, ListReplicasRequest,
+        ListReplicasResponse, fleet_service_server::FleetService,
     },
 };
 
@@ -26,7 +26,11 @@ impl FleetApi {
     /// Tells callers that `checker` knows of the fleet.
     #[must_use]
     pub const fn new(fleet: Arc<Fleet>, keyring: Keyring, checker: Checker) -> Self {
-        Self { fleet, keyring, checker }
+        Self {
+            fleet,
+            keyring,
+            checker,
+        }
     }
 }
 
@@ -36,28 +40,41 @@ impl FleetService for FleetApi {
         &self,
         request: Request<ListReplicasRequest>,
     ) -> Result<Response<ListReplicasResponse>, Status> {
-        Caller::of(&request, &self.checker).await?.require_everywhere(Act::FleetRead)?;
-        let replicas = self.fleet.replicas(&self.keyring).into_iter().map(|(replica, applied)| v1::Replica {
-            name: replica.name,
-            incarnation: replica.incarnation,
-            applied_revision: applied.to_string(),
-            store_durability: replica.durability.to_owned(),
-        });
-        Ok(Response::new(ListReplicasResponse { replicas: replicas.collect() }))
+        Caller::of(&request, &self.checker)
+            .await?
+            .require_everywhere(Act::FleetRead)?;
+        let replicas = self
+            .fleet
+            .replicas(&self.keyring)
+            .into_iter()
+            .map(|(replica, applied)| v1::Replica {
+                name: replica.name,
+                incarnation: replica.incarnation,
+                applied_revision: applied.to_string(),
+                store_durability: replica.durability.to_owned(),
+            });
+        Ok(Response::new(ListReplicasResponse {
+            replicas: replicas.collect(),
+        }))
     }
 
     async fn await_revision(
         &self,
         request: Request<AwaitRevisionRequest>,
     ) -> Result<Response<AwaitRevisionResponse>, Status> {
-        Caller::of(&request, &self.checker).await?.require_everywhere(Act::FleetRead)?;
-        let revision = Revision::parse(&request.into_inner().revision)
-            .ok_or_else(|| Failure::invalid("revision", "is not a revision that Portcullis answered"))?;
+        Caller::of(&request, &self.checker)
+            .await?
+            .require_everywhere(Act::FleetRead)?;
+        let revision = Revision::parse(&request.into_inner().revision).ok_or_else(|| {
+            Failure::invalid("revision", "is not a revision that Portcullis answered")
+        })?;
         // Nobody but this process commits, and what it acknowledged is applied: what lies ahead was never committed.
         if revision > self.keyring.applied() {
             return Err(Failure::RevisionAhead(revision).into());
         }
         let applied = self.fleet.settle(revision).await.map_err(Failure::from)?;
-        Ok(Response::new(AwaitRevisionResponse { revision: applied.to_string() }))
+        Ok(Response::new(AwaitRevisionResponse {
+            revision: applied.to_string(),
+        }))
     }
 }

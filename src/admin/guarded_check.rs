@@ -13,7 +13,8 @@ use crate::{
         checker::Checker,
     },
     proto::v1::{
-        BatchCheckRequest, BatchCheckResponse, CheckRequest, CheckResponse, check_service_server::CheckService,
+        BatchCheckRequest, BatchCheckResponse, CheckRequest, CheckResponse,
+        check_service_server::CheckService,
     },
 };
 
@@ -34,7 +35,11 @@ impl GuardedCheckApi {
 
 /// Goes on only if the caller may check keys of the workspace. A workspace that is none has no keys, and is answered.
 fn require(caller: &Caller, request: &CheckRequest) -> Result<(), Failure> {
-    let id = if request.workspace.is_empty() { DEFAULT_WORKSPACE } else { &request.workspace };
+    let id = if request.workspace.is_empty() {
+        DEFAULT_WORKSPACE
+    } else {
+        &request.workspace
+    };
     match WorkspaceId::parse(id) {
         Ok(workspace) => caller.require(Act::Check, &workspace),
         Err(_) => Ok(()),
@@ -43,15 +48,25 @@ fn require(caller: &Caller, request: &CheckRequest) -> Result<(), Failure> {
 
 #[tonic::async_trait]
 impl CheckService for GuardedCheckApi {
-    async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+    async fn check(
+        &self,
+        request: Request<CheckRequest>,
+    ) -> Result<Response<CheckResponse>, Status> {
         let caller = Caller::of(&request, &self.checker).await?;
         require(&caller, request.get_ref())?;
         self.check.check(request).await
     }
 
-    async fn batch_check(&self, request: Request<BatchCheckRequest>) -> Result<Response<BatchCheckResponse>, Status> {
+    async fn batch_check(
+        &self,
+        request: Request<BatchCheckRequest>,
+    ) -> Result<Response<BatchCheckResponse>, Status> {
         let caller = Caller::of(&request, &self.checker).await?;
-        request.get_ref().checks.iter().try_for_each(|check| require(&caller, check))?;
+        request
+            .get_ref()
+            .checks
+            .iter()
+            .try_for_each(|check| require(&caller, check))?;
         self.check.batch_check(request).await
     }
 }

@@ -97,14 +97,19 @@ impl Management {
         let new = new()?;
         let now = self.now();
         check_expiry(new.expire_time, None, now)?;
-        let permissions = new.permissions.unwrap_or_else(|| match workspace.is_system() {
-            true => PermissionSet::none(),
-            false => PermissionSet::any(),
-        });
+        let permissions = new
+            .permissions
+            .unwrap_or_else(|| match workspace.is_system() {
+                true => PermissionSet::none(),
+                false => PermissionSet::any(),
+            });
         require_superset(caller, workspace, &permissions)?;
 
         for _ in 0..TRIES {
-            let found = self.keyring.workspace(workspace).ok_or_else(|| Failure::NotFound(of_workspace(workspace)))?;
+            let found = self
+                .keyring
+                .workspace(workspace)
+                .ok_or_else(|| Failure::NotFound(of_workspace(workspace)))?;
             let (id, secret, sealed) = issue(None, 1, now)?;
             let key = Key {
                 id,
@@ -128,12 +133,22 @@ impl Management {
                 entity: Entity::Key,
                 resource: key.name().to_string(),
                 changes: key_changes(None, Some(&key)),
-                reads: vec![(RecordId::Key(id), None), (RecordId::Workspace(workspace.clone()), Some(found.revision))],
+                reads: vec![
+                    (RecordId::Key(id), None),
+                    (RecordId::Workspace(workspace.clone()), Some(found.revision)),
+                ],
                 writes: vec![Write::Key(Box::new(key.clone()), secrets.clone())],
                 time: now,
             };
             if let Outcome::Done(revision) = self.commit(caller, proposal).await? {
-                return Ok(Issued { record: KeyRecord { key, secrets, revision }, secret });
+                return Ok(Issued {
+                    record: KeyRecord {
+                        key,
+                        secrets,
+                        revision,
+                    },
+                    secret,
+                });
             }
         }
         Err(Failure::Conflict)
@@ -169,7 +184,10 @@ impl Management {
         let more = records.len() > limit;
         records.truncate(limit);
         let last = records.last().filter(|_| more);
-        let next = last.map(|record| ListPosition { create_time: record.key.create_time, id: record.key.id });
+        let next = last.map(|record| ListPosition {
+            create_time: record.key.create_time,
+            id: record.key.id,
+        });
         Ok((records, next))
     }
 
@@ -191,14 +209,25 @@ impl Management {
                 check_expiry(end, key.expire_time, now)?;
                 key.expire_time = end;
             }
-            let KeyEdit { display_name, description, permissions, ip_allowlist, labels, expire_time: _ } = edit.clone();
+            let KeyEdit {
+                display_name,
+                description,
+                permissions,
+                ip_allowlist,
+                labels,
+                expire_time: _,
+            } = edit.clone();
             assign(&mut key.display_name, display_name.map(Into::into));
             assign(&mut key.description, description.map(Into::into));
             assign(&mut key.permissions, permissions);
             assign(&mut key.ip_allowlist, ip_allowlist);
             assign(&mut key.labels, labels);
             let changes = key_changes(Some(&record.key), Some(&key));
-            Ok(if changes.is_empty() { Next::Keep } else { Next::Write(key, record.secrets.clone(), changes) })
+            Ok(if changes.is_empty() {
+                Next::Keep
+            } else {
+                Next::Write(key, record.secrets.clone(), changes)
+            })
         })
         .await
     }
@@ -207,7 +236,11 @@ impl Management {
     ///
     /// # Errors
     /// If the caller may not, there is no such key, or its etag is another.
-    pub async fn enable_key(&self, caller: &Caller, target: Target<'_>) -> Result<KeyRecord, Failure> {
+    pub async fn enable_key(
+        &self,
+        caller: &Caller,
+        target: Target<'_>,
+    ) -> Result<KeyRecord, Failure> {
         self.set_disabled(caller, target, "EnableKey", false).await
     }
 
@@ -215,7 +248,11 @@ impl Management {
     ///
     /// # Errors
     /// If the caller may not, there is no such key, or its etag is another.
-    pub async fn disable_key(&self, caller: &Caller, target: Target<'_>) -> Result<KeyRecord, Failure> {
+    pub async fn disable_key(
+        &self,
+        caller: &Caller,
+        target: Target<'_>,
+    ) -> Result<KeyRecord, Failure> {
         self.set_disabled(caller, target, "DisableKey", true).await
     }
 
@@ -231,7 +268,10 @@ impl Management {
             if record.key.disabled == disabled {
                 return Ok(Next::Keep);
             }
-            let key = Key { disabled, ..record.key.clone() };
+            let key = Key {
+                disabled,
+                ..record.key.clone()
+            };
             let changes = key_changes(Some(&record.key), Some(&key));
             Ok(Next::Write(key, record.secrets.clone(), changes))
         })
@@ -242,7 +282,11 @@ impl Management {
     ///
     /// # Errors
     /// If the caller may not, there is no such key, or its etag is another.
-    pub async fn reset_secret(&self, caller: &Caller, target: Target<'_>) -> Result<Issued, Failure> {
+    pub async fn reset_secret(
+        &self,
+        caller: &Caller,
+        target: Target<'_>,
+    ) -> Result<Issued, Failure> {
         caller.require(Act::KeysWrite, &target.name.workspace)?;
         let mut issued = None;
         let record = self
@@ -251,7 +295,11 @@ impl Management {
                 let id = old.iter().max().map_or(1, |newest| newest + 1);
                 let (_, secret, sealed) = issue(Some(record.key.id), id, now)?;
                 issued = Some(secret);
-                Ok(Next::Write(record.key.clone(), vec![sealed], vec![secret_change(&old, id)]))
+                Ok(Next::Write(
+                    record.key.clone(),
+                    vec![sealed],
+                    vec![secret_change(&old, id)],
+                ))
             })
             .await?;
         let secret = issued.ok_or(Failure::Internal("a reset made no secret"))?;
@@ -262,11 +310,18 @@ impl Management {
     ///
     /// # Errors
     /// If the caller may not, there is no such key, its etag is another, or it is ACTIVE.
-    pub async fn delete_key(&self, caller: &Caller, target: Target<'_>, force: bool) -> Result<(), Failure> {
+    pub async fn delete_key(
+        &self,
+        caller: &Caller,
+        target: Target<'_>,
+        force: bool,
+    ) -> Result<(), Failure> {
         caller.require(Act::KeysWrite, &target.name.workspace)?;
-        self.change_key(caller, target, "DeleteKey", |record, now| match record.key.state(now) {
-            State::Active if !force => Err(Failure::KeyActive(target.name.to_string())),
-            State::Active | State::Disabled | State::Expired => Ok(Next::Delete),
+        self.change_key(caller, target, "DeleteKey", |record, now| {
+            match record.key.state(now) {
+                State::Active if !force => Err(Failure::KeyActive(target.name.to_string())),
+                State::Active | State::Disabled | State::Expired => Ok(Next::Delete),
+            }
         })
         .await
         .map(drop)
@@ -298,11 +353,25 @@ impl Management {
                     require_superset(caller, &name.workspace, &key.permissions)?;
                     key.update_time = now;
                     let write = Write::Key(Box::new(key.clone()), secrets.clone());
-                    (KeyRecord { key, secrets, revision: record.revision }, write, Action::Update, changes)
+                    (
+                        KeyRecord {
+                            key,
+                            secrets,
+                            revision: record.revision,
+                        },
+                        write,
+                        Action::Update,
+                        changes,
+                    )
                 }
                 Next::Delete => {
                     let changes = key_changes(Some(&record.key), None);
-                    (record.clone(), Write::DeleteKey(name.id), Action::Delete, changes)
+                    (
+                        record.clone(),
+                        Write::DeleteKey(name.id),
+                        Action::Delete,
+                        changes,
+                    )
                 }
             };
             let proposal = Proposal {
@@ -333,7 +402,11 @@ impl Management {
 }
 
 /// A new secret for a key, or for a new key if there is none yet, with what is kept of it.
-fn issue(key: Option<KeyId>, id: u32, now: Timestamp) -> Result<(KeyId, GeneratedSecret, Secret), Failure> {
+fn issue(
+    key: Option<KeyId>,
+    id: u32,
+    now: Timestamp,
+) -> Result<(KeyId, GeneratedSecret, Secret), Failure> {
     with_random(|random| {
         let key_id = key.unwrap_or_else(|| {
             let mut bits = [0; 16];
@@ -348,20 +421,30 @@ fn issue(key: Option<KeyId>, id: u32, now: Timestamp) -> Result<(KeyId, Generate
 }
 
 /// Within `system`, only who holds all of it gives a set of permissions, or touches a key that has it.
-fn require_superset(caller: &Caller, workspace: &WorkspaceId, permissions: &PermissionSet) -> Result<(), Failure> {
+fn require_superset(
+    caller: &Caller,
+    workspace: &WorkspaceId,
+    permissions: &PermissionSet,
+) -> Result<(), Failure> {
     if !workspace.is_system() {
         return Ok(());
     }
-    let grants = Grants::parse(permissions).map_err(|why| Failure::invalid("key.permissions", why))?;
+    let grants =
+        Grants::parse(permissions).map_err(|why| Failure::invalid("key.permissions", why))?;
     caller.require_superset_of(&grants)
 }
 
 /// An end in the past is refused, unless it is the one that stands there.
-fn check_expiry(end: Option<Timestamp>, before: Option<Timestamp>, now: Timestamp) -> Result<(), Failure> {
+fn check_expiry(
+    end: Option<Timestamp>,
+    before: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<(), Failure> {
     match end {
-        Some(end) if end <= now && before != Some(end) => {
-            Err(Failure::invalid("key.expire_time", format!("must lie in the future; it is {now} now")))
-        }
+        Some(end) if end <= now && before != Some(end) => Err(Failure::invalid(
+            "key.expire_time",
+            format!("must lie in the future; it is {now} now"),
+        )),
         _ => Ok(()),
     }
 }

@@ -60,13 +60,37 @@ pub(super) const TRIES: usize = 100;
 impl Management {
     /// Management of a store.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, keyring: Keyring, fleet: Arc<Fleet>, clock: Arc<SystemClock>) -> Self {
-        Self { store, keyring, fleet, clock, mutations: Mutex::default() }
+    pub fn new(
+        store: Arc<dyn Store>,
+        keyring: Keyring,
+        fleet: Arc<Fleet>,
+        clock: Arc<SystemClock>,
+    ) -> Self {
+        Self {
+            store,
+            keyring,
+            fleet,
+            clock,
+            mutations: Mutex::default(),
+        }
     }
 
     /// Commits a proposal, and waits until it is in force everywhere.
-    pub(super) async fn commit(&self, caller: &Caller, proposal: Proposal) -> Result<Outcome, Failure> {
-        let Proposal { method, action, entity, resource, changes, mut reads, writes, time } = proposal;
+    pub(super) async fn commit(
+        &self,
+        caller: &Caller,
+        proposal: Proposal,
+    ) -> Result<Outcome, Failure> {
+        let Proposal {
+            method,
+            action,
+            entity,
+            resource,
+            changes,
+            mut reads,
+            writes,
+            time,
+        } = proposal;
         let event = Event {
             time,
             actor: caller.principal.clone(),
@@ -79,11 +103,29 @@ impl Management {
             source_address: caller.source_address.clone(),
         };
         // A caller whose authority changed since it was judged changes nothing.
-        reads.extend(caller.read.clone().map(|(id, revision)| (id, Some(revision))));
+        reads.extend(
+            caller
+                .read
+                .clone()
+                .map(|(id, revision)| (id, Some(revision))),
+        );
         let known = self.keyring.applied();
-        match self.store.commit(Batch { reads, writes, event }).await {
+        match self
+            .store
+            .commit(Batch {
+                reads,
+                writes,
+                event,
+            })
+            .await
+        {
             Ok(revision) => {
-                *self.mutations.lock().unwrap_or_else(PoisonError::into_inner).entry(method).or_default() += 1;
+                *self
+                    .mutations
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .entry(method)
+                    .or_default() += 1;
                 self.fleet.settle(revision).await?;
                 Ok(Outcome::Done(revision))
             }
@@ -115,7 +157,10 @@ impl Management {
     /// Committed changes by call, for metrics.
     #[must_use]
     pub fn mutations(&self) -> BTreeMap<&'static str, u64> {
-        self.mutations.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.mutations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -134,5 +179,9 @@ pub(super) fn with_random<T>(make: impl FnOnce(Random<'_>) -> T) -> Result<T, In
             buffer.fill(0);
         }
     });
-    if failed { Err(Invalid::new("the system gave no randomness")) } else { Ok(made) }
+    if failed {
+        Err(Invalid::new("the system gave no randomness"))
+    } else {
+        Ok(made)
+    }
 }

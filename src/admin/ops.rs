@@ -101,7 +101,11 @@ impl fmt::Debug for Sources {
 
 impl Collector for Sources {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Self { checks, parts, management } = self;
+        let Self {
+            checks,
+            parts,
+            management,
+        } = self;
         let totals = checks.totals();
 
         let mut family = encoder.encode_descriptor(
@@ -111,12 +115,17 @@ impl Collector for Sources {
             MetricType::Counter,
         )?;
         for (reason, count) in &totals.outcomes {
-            family.encode_family(&[("reason", *reason)])?.encode_counter::<NoLabels, u64, f64>(count, None)?;
+            family
+                .encode_family(&[("reason", *reason)])?
+                .encode_counter::<NoLabels, u64, f64>(count, None)?;
         }
 
         #[expect(clippy::cast_precision_loss, reason = "bucket bounds are small")]
-        let mut buckets: Vec<(f64, u64)> =
-            BUCKETS_NANOS.iter().zip(totals.buckets).map(|(&nanos, count)| (nanos as f64 / 1e9, count)).collect();
+        let mut buckets: Vec<(f64, u64)> = BUCKETS_NANOS
+            .iter()
+            .zip(totals.buckets)
+            .map(|(&nanos, count)| (nanos as f64 / 1e9, count))
+            .collect();
         buckets.push((f64::INFINITY, totals.buckets[BUCKETS_NANOS.len()]));
         encoder
             .encode_descriptor(
@@ -125,7 +134,12 @@ impl Collector for Sources {
                 None,
                 MetricType::Histogram,
             )?
-            .encode_histogram::<NoLabels>(totals.took.as_secs_f64(), totals.buckets.iter().sum(), &buckets, None)?;
+            .encode_histogram::<NoLabels>(
+                totals.took.as_secs_f64(),
+                totals.buckets.iter().sum(),
+                &buckets,
+                None,
+            )?;
 
         let mut family = encoder.encode_descriptor(
             "portcullis_mutations",
@@ -134,12 +148,22 @@ impl Collector for Sources {
             MetricType::Counter,
         )?;
         for (method, count) in management.mutations() {
-            family.encode_family(&[("method", method)])?.encode_counter::<NoLabels, u64, f64>(&count, None)?;
+            family
+                .encode_family(&[("method", method)])?
+                .encode_counter::<NoLabels, u64, f64>(&count, None)?;
         }
 
         let counters = [
-            ("portcullis_argon2_runs", "Secrets verified with argon2", parts.verify.runs()),
-            ("portcullis_argon2_shed", "Checks answered UNAVAILABLE because argon2 was busy", parts.verify.shed()),
+            (
+                "portcullis_argon2_runs",
+                "Secrets verified with argon2",
+                parts.verify.runs(),
+            ),
+            (
+                "portcullis_argon2_shed",
+                "Checks answered UNAVAILABLE because argon2 was busy",
+                parts.verify.shed(),
+            ),
         ];
         for (name, help, count) in counters {
             encoder
@@ -149,14 +173,36 @@ impl Collector for Sources {
 
         let fenced = u64::from(parts.lease.is_fenced());
         let gauges = [
-            ("portcullis_argon2_queue", "Checks waiting for argon2", parts.verify.waiting()),
-            ("portcullis_keyring_keys", "Keys in memory", parts.keyring.len() as u64),
-            ("portcullis_unreadable_records", "Stored records that cannot be read", parts.keyring.unreadable()),
-            ("portcullis_revision", "Number of the revision in force", parts.keyring.applied().number),
-            ("portcullis_fenced", "1 while this replica may not answer", fenced),
+            (
+                "portcullis_argon2_queue",
+                "Checks waiting for argon2",
+                parts.verify.waiting(),
+            ),
+            (
+                "portcullis_keyring_keys",
+                "Keys in memory",
+                parts.keyring.len() as u64,
+            ),
+            (
+                "portcullis_unreadable_records",
+                "Stored records that cannot be read",
+                parts.keyring.unreadable(),
+            ),
+            (
+                "portcullis_revision",
+                "Number of the revision in force",
+                parts.keyring.applied().number,
+            ),
+            (
+                "portcullis_fenced",
+                "1 while this replica may not answer",
+                fenced,
+            ),
         ];
         for (name, help, value) in gauges {
-            encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value.cast_signed())?;
+            encoder
+                .encode_descriptor(name, help, None, MetricType::Gauge)?
+                .encode_gauge(&value.cast_signed())?;
         }
         Ok(())
     }

@@ -27,21 +27,34 @@ pub(super) fn write_token(call: &str, arguments: &str, cursor: &[u8]) -> String 
 }
 
 /// Where the page begins; `None`: at the start.
-pub(super) fn read_token(call: &str, arguments: &str, token: &str) -> Result<Option<Vec<u8>>, Failure> {
+pub(super) fn read_token(
+    call: &str,
+    arguments: &str,
+    token: &str,
+) -> Result<Option<Vec<u8>>, Failure> {
     if token.is_empty() {
         return Ok(None);
     }
-    let refused = || Failure::invalid("page_token", "is not a token that this call answered for these arguments");
+    let refused = || {
+        Failure::invalid(
+            "page_token",
+            "is not a token that this call answered for these arguments",
+        )
+    };
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| refused())?;
     match bytes.split_last_chunk::<CHECKSUM>() {
-        Some((cursor, sum)) if *sum == checksum(call, arguments, cursor) => Ok(Some(cursor.to_vec())),
+        Some((cursor, sum)) if *sum == checksum(call, arguments, cursor) => {
+            Ok(Some(cursor.to_vec()))
+        }
         _ => Err(refused()),
     }
 }
 
 fn checksum(call: &str, arguments: &str, cursor: &[u8]) -> [u8; CHECKSUM] {
     let digest = [call.as_bytes(), &[0], arguments.as_bytes(), &[0], cursor].concat();
-    *Sha256::digest(digest).first_chunk().expect("a digest is longer than 8 bytes")
+    *Sha256::digest(digest)
+        .first_chunk()
+        .expect("a digest is longer than 8 bytes")
 }
 
 #[cfg(test)]
@@ -51,21 +64,34 @@ mod tests {
     #[test]
     fn a_token_is_good_for_its_own_call_and_arguments_only() {
         let token = write_token("ListKeys", "workspaces/a", b"cursor");
-        let reads = |call, arguments, token: &str| read_token(call, arguments, token).ok().flatten();
-        assert_eq!(reads("ListKeys", "workspaces/a", &token), Some(b"cursor".to_vec()));
+        let reads =
+            |call, arguments, token: &str| read_token(call, arguments, token).ok().flatten();
+        assert_eq!(
+            reads("ListKeys", "workspaces/a", &token),
+            Some(b"cursor".to_vec())
+        );
         assert_eq!(reads("ListKeys", "workspaces/b", &token), None);
         assert_eq!(reads("ListWorkspaces", "workspaces/a", &token), None);
         for place in 0..token.len() {
             let mut flipped = token.clone().into_bytes();
             flipped[place] = if flipped[place] == b'A' { b'B' } else { b'A' };
             let flipped = String::from_utf8(flipped).unwrap();
-            assert!(read_token("ListKeys", "workspaces/a", &flipped).is_err(), "{flipped}");
+            assert!(
+                read_token("ListKeys", "workspaces/a", &flipped).is_err(),
+                "{flipped}"
+            );
         }
     }
 
     #[test]
     fn sizes_are_bounded() {
-        for (asked, given) in [(0, 50), (1, 1), (1_000, 1_000), (1_001, 1_000), (i32::MAX, 1_000)] {
+        for (asked, given) in [
+            (0, 50),
+            (1, 1),
+            (1_000, 1_000),
+            (1_001, 1_000),
+            (i32::MAX, 1_000),
+        ] {
             assert_eq!(read_size(asked).unwrap(), given);
         }
         assert!(read_size(-1).is_err());

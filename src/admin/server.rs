@@ -17,8 +17,8 @@ use tower::layer::util::{Identity, Stack};
 use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
 
 use super::{
-    fleet_service::FleetApi, guarded_check::GuardedCheckApi, key_service::KeyApi, mutation::Management,
-    workspace_service::WorkspaceApi,
+    fleet_service::FleetApi, guarded_check::GuardedCheckApi, key_service::KeyApi,
+    mutation::Management, workspace_service::WorkspaceApi,
 };
 use crate::{
     fleet::Fleet,
@@ -50,28 +50,56 @@ impl AdminServices {
     ///
     /// # Errors
     /// If the listener fails.
-    pub async fn run_tcp(self, listener: TcpListener, shutdown: watch::Receiver<bool>) -> Result<(), Error> {
-        self.router().serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop(shutdown)).await
+    pub async fn run_tcp(
+        self,
+        listener: TcpListener,
+        shutdown: watch::Receiver<bool>,
+    ) -> Result<(), Error> {
+        self.router()
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop(shutdown))
+            .await
     }
 
     /// Serves the admin socket likewise.
     ///
     /// # Errors
     /// If the listener fails.
-    pub async fn run_unix(self, listener: UnixListener, shutdown: watch::Receiver<bool>) -> Result<(), Error> {
-        self.router().serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop(shutdown)).await
+    pub async fn run_unix(
+        self,
+        listener: UnixListener,
+        shutdown: watch::Receiver<bool>,
+    ) -> Result<(), Error> {
+        self.router()
+            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop(shutdown))
+            .await
     }
 
     fn router(self) -> Router<Stack<CatchPanicLayer<PanicToStatus>, Identity>> {
-        let Self { management, fleet, keyring, checker, others } = self;
+        let Self {
+            management,
+            fleet,
+            keyring,
+            checker,
+            others,
+        } = self;
         Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(60)))
             .tcp_nodelay(true)
             .layer(CatchPanicLayer::custom(PanicToStatus))
             .add_routes(others)
-            .add_service(KeyServiceServer::new(KeyApi::new(management.clone(), checker.clone())))
-            .add_service(WorkspaceServiceServer::new(WorkspaceApi::new(management, checker.clone())))
-            .add_service(FleetServiceServer::new(FleetApi::new(fleet, keyring, checker.clone())))
+            .add_service(KeyServiceServer::new(KeyApi::new(
+                management.clone(),
+                checker.clone(),
+            )))
+            .add_service(WorkspaceServiceServer::new(WorkspaceApi::new(
+                management,
+                checker.clone(),
+            )))
+            .add_service(FleetServiceServer::new(FleetApi::new(
+                fleet,
+                keyring,
+                checker.clone(),
+            )))
             .add_service(CheckServiceServer::new(GuardedCheckApi::new(checker)))
     }
 }

@@ -37,9 +37,18 @@ impl Management {
         new: impl FnOnce() -> Result<NewWorkspace, Failure>,
     ) -> Result<WorkspaceRecord, Failure> {
         caller.require(Act::WorkspacesWrite, id)?;
-        let NewWorkspace { display_name, token_prefix } = new()?;
+        let NewWorkspace {
+            display_name,
+            token_prefix,
+        } = new()?;
         let now = self.now();
-        let workspace = Workspace { id: id.clone(), display_name, token_prefix, create_time: now, update_time: now };
+        let workspace = Workspace {
+            id: id.clone(),
+            display_name,
+            token_prefix,
+            create_time: now,
+            update_time: now,
+        };
         let proposal = Proposal {
             method: "CreateWorkspace",
             action: Action::Create,
@@ -51,7 +60,10 @@ impl Management {
             time: now,
         };
         match self.commit(caller, proposal).await? {
-            Outcome::Done(revision) => Ok(WorkspaceRecord { workspace, revision }),
+            Outcome::Done(revision) => Ok(WorkspaceRecord {
+                workspace,
+                revision,
+            }),
             Outcome::Stale => Err(Failure::Exists(of_workspace(id))),
         }
     }
@@ -60,11 +72,17 @@ impl Management {
     ///
     /// # Errors
     /// If the caller may not know of it, or there is none.
-    pub fn get_workspace(&self, caller: &Caller, id: &WorkspaceId) -> Result<WorkspaceRecord, Failure> {
+    pub fn get_workspace(
+        &self,
+        caller: &Caller,
+        id: &WorkspaceId,
+    ) -> Result<WorkspaceRecord, Failure> {
         if !caller.sees(id) {
             return Err(Failure::NotPermitted(Act::KeysRead, Some(id.clone())));
         }
-        self.keyring.workspace(id).ok_or_else(|| Failure::NotFound(of_workspace(id)))
+        self.keyring
+            .workspace(id)
+            .ok_or_else(|| Failure::NotFound(of_workspace(id)))
     }
 
     /// Lists up to `limit` workspaces that the caller may know of, by id, after one of them.
@@ -75,10 +93,15 @@ impl Management {
         after: Option<&WorkspaceId>,
         limit: usize,
     ) -> (Vec<WorkspaceRecord>, Option<WorkspaceId>) {
-        let mut records = self.keyring.list_workspaces(after, limit + 1, |id| caller.sees(id));
+        let mut records = self
+            .keyring
+            .list_workspaces(after, limit + 1, |id| caller.sees(id));
         let more = records.len() > limit;
         records.truncate(limit);
-        let next = records.last().filter(|_| more).map(|record| record.workspace.id.clone());
+        let next = records
+            .last()
+            .filter(|_| more)
+            .map(|record| record.workspace.id.clone());
         (records, next)
     }
 }

@@ -30,7 +30,9 @@ pub(super) struct UnixSocket {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Somebody else listens there.
-    #[error("{what}: {address} is in use by another process; stop that one, or choose another address with --{what}")]
+    #[error(
+        "{what}: {address} is in use by another process; stop that one, or choose another address with --{what}"
+    )]
     InUse {
         /// Which listener.
         what: &'static str,
@@ -62,8 +64,11 @@ impl Bound {
     pub(super) fn open(what: &'static str, listen: &Listen) -> Result<Self, BindError> {
         match listen {
             Listen::Tcp(address) => {
-                let listener = TcpListener::bind(address).map_err(|source| refused(what, listen, source))?;
-                listener.set_nonblocking(true).map_err(|source| refused(what, listen, source))?;
+                let listener =
+                    TcpListener::bind(address).map_err(|source| refused(what, listen, source))?;
+                listener
+                    .set_nonblocking(true)
+                    .map_err(|source| refused(what, listen, source))?;
                 Ok(Self::Tcp(listener))
             }
             Listen::Unix(path) => UnixSocket::open(what, path).map(Self::Unix),
@@ -91,25 +96,44 @@ impl UnixSocket {
         let listen = Listen::Unix(path.to_owned());
         let failed = |source| refused(what, &listen, source);
         let lock_path = PathBuf::from(format!("{}.lock", path.display()));
-        let lock =
-            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock_path).map_err(failed)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&lock_path)
+            .map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(BindError::InUse { what, address: listen.to_string() });
+                return Err(BindError::InUse {
+                    what,
+                    address: listen.to_string(),
+                });
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         match fs::symlink_metadata(path) {
             Ok(file) if file.file_type().is_socket() => fs::remove_file(path).map_err(failed)?,
-            Ok(_) => return Err(BindError::NotASocket { what, path: path.to_owned() }),
+            Ok(_) => {
+                return Err(BindError::NotASocket {
+                    what,
+                    path: path.to_owned(),
+                });
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(failed(source)),
         }
         // `serve` has set the umask to 077, so there is no moment in which others could connect.
         let listener = UnixListener::bind(path).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
-        Ok(Self { listener, guard: SocketFile { path: path.to_owned(), _lock: lock } })
+        Ok(Self {
+            listener,
+            guard: SocketFile {
+                path: path.to_owned(),
+                _lock: lock,
+            },
+        })
     }
 }
 
@@ -130,6 +154,10 @@ fn refused(what: &'static str, listen: &Listen, source: io::Error) -> BindError 
     let address = listen.to_string();
     match source.kind() {
         io::ErrorKind::AddrInUse => BindError::InUse { what, address },
-        _ => BindError::Failed { what, address, source },
+        _ => BindError::Failed {
+            what,
+            address,
+            source,
+        },
     }
 }

@@ -113,7 +113,11 @@ struct Sockets {
     ops: Bound,
 }
 
-async fn run(settings: &Settings, command: &str, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+async fn run(
+    settings: &Settings,
+    command: &str,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
     let directory = DataDirectory::open(&settings.data_dir)?;
     let sockets = Sockets {
         gate: Bound::open("gate", &settings.listen.gate)?,
@@ -134,7 +138,13 @@ async fn run(settings: &Settings, command: &str, stop: impl Future<Output = ()>)
     let mut socket_files = Vec::new();
 
     let ops = Ops::default();
-    serve_ops(sockets.ops, &ops, &shutdown, &mut serving, &mut socket_files)?;
+    serve_ops(
+        sockets.ops,
+        &ops,
+        &shutdown,
+        &mut serving,
+        &mut socket_files,
+    )?;
 
     let core = start_core(settings, &directory).await?;
     let (health, others) = health_and_reflection();
@@ -148,7 +158,13 @@ async fn run(settings: &Settings, command: &str, stop: impl Future<Output = ()>)
         },
         others: others.clone(),
     };
-    serve_gate(sockets.gate, gate, &shutdown, &mut serving, &mut socket_files);
+    serve_gate(
+        sockets.gate,
+        gate,
+        &shutdown,
+        &mut serving,
+        &mut socket_files,
+    );
     let admin = AdminServices {
         management: core.management.clone(),
         fleet: core.fleet.clone(),
@@ -156,10 +172,21 @@ async fn run(settings: &Settings, command: &str, stop: impl Future<Output = ()>)
         checker: core.checker.clone(),
         others,
     };
-    serve_admin(sockets.admin, sockets.admin_socket, &admin, &shutdown, &mut serving, &mut socket_files)?;
+    serve_admin(
+        sockets.admin,
+        sockets.admin_socket,
+        &admin,
+        &shutdown,
+        &mut serving,
+        &mut socket_files,
+    )?;
 
     set_health(&health, ServingStatus::Serving).await;
-    ops.set_ready(Sources { checks: core.checks, parts: core.parts.clone(), management: core.management });
+    ops.set_ready(Sources {
+        checks: core.checks,
+        parts: core.parts.clone(),
+        management: core.management,
+    });
     let watch_lease = tokio::spawn(watch_clock_and_lease(core.parts.clone(), health.clone()));
     print_ready(&ready_line, settings, &directory, command);
 
@@ -208,18 +235,33 @@ async fn start_core(settings: &Settings, directory: &DataDirectory) -> Result<Co
     let keyring = writer.reader();
     let fleet = Arc::new(Fleet::join(&*store, settings.name.clone(), writer, lease.clone()).await?);
     let verify = Arc::new(VerifyPool::new(tokio::runtime::Handle::current())?);
-    let parts = Arc::new(Parts { keyring: keyring.clone(), lease, clock: clock.clone(), verify });
+    let parts = Arc::new(Parts {
+        keyring: keyring.clone(),
+        lease,
+        clock: clock.clone(),
+        verify,
+    });
     let checks = CheckMetrics::default();
     let checker = Checker::new(parts.clone(), checks.recorder());
     let management = Arc::new(Management::new(store, keyring, fleet.clone(), clock));
 
     if let Some(chosen) = chosen_root.filter(|_| !is_new) {
-        let proved = checker.authenticate(Credential(chosen.expose()), None).await;
+        let proved = checker
+            .authenticate(Credential(chosen.expose()), None)
+            .await;
         if !matches!(proved, Ok(Some(_))) {
-            tracing::warn!("PORTCULLIS_ROOT_TOKEN is no credential of this store; it counts only when a store is made");
+            tracing::warn!(
+                "PORTCULLIS_ROOT_TOKEN is no credential of this store; it counts only when a store is made"
+            );
         }
     }
-    Ok(Core { parts, checks, checker, fleet, management })
+    Ok(Core {
+        parts,
+        checks,
+        checker,
+        fleet,
+        management,
+    })
 }
 
 fn health_and_reflection() -> (HealthReporter, Routes) {
@@ -266,7 +308,11 @@ async fn watch_clock_and_lease(parts: Arc<Parts>, health: HealthReporter) {
             if fenced {
                 tracing::error!("the lease ran out; this replica answers UNAVAILABLE");
             }
-            let status = if fenced { ServingStatus::NotServing } else { ServingStatus::Serving };
+            let status = if fenced {
+                ServingStatus::NotServing
+            } else {
+                ServingStatus::Serving
+            };
             set_health(&health, status).await;
         }
     }
@@ -299,7 +345,10 @@ fn serve_gate(
     };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let services = move || GateServices {
-        check: CheckApi::new(setup.checker.with_recorder(setup.checks.recorder()), setup.workspace),
+        check: CheckApi::new(
+            setup.checker.with_recorder(setup.checks.recorder()),
+            setup.workspace,
+        ),
         others: setup.others.clone(),
     };
     let shutdown = shutdown.clone();
@@ -316,16 +365,34 @@ fn serve_admin(
 ) -> Result<(), ServeError> {
     let mut serve_unix = |UnixSocket { listener, guard }| -> io::Result<()> {
         files.push(guard);
-        let (listener, services, shutdown) = (UnixListener::from_std(listener)?, services.clone(), shutdown.clone());
-        serving.spawn(async move { services.run_unix(listener, shutdown).await.map_err(listener_failed) });
+        let (listener, services, shutdown) = (
+            UnixListener::from_std(listener)?,
+            services.clone(),
+            shutdown.clone(),
+        );
+        serving.spawn(async move {
+            services
+                .run_unix(listener, shutdown)
+                .await
+                .map_err(listener_failed)
+        });
         Ok(())
     };
     serve_unix(socket)?;
     match bound {
         Bound::Unix(socket) => serve_unix(socket)?,
         Bound::Tcp(listener) => {
-            let (listener, services, shutdown) = (TcpListener::from_std(listener)?, services.clone(), shutdown.clone());
-            serving.spawn(async move { services.run_tcp(listener, shutdown).await.map_err(listener_failed) });
+            let (listener, services, shutdown) = (
+                TcpListener::from_std(listener)?,
+                services.clone(),
+                shutdown.clone(),
+            );
+            serving.spawn(async move {
+                services
+                    .run_tcp(listener, shutdown)
+                    .await
+                    .map_err(listener_failed)
+            });
         }
     }
     Ok(())
@@ -346,12 +413,20 @@ fn serve_ops(
     match bound {
         Bound::Tcp(listener) => {
             let listener = TcpListener::from_std(listener)?;
-            serving.spawn(async move { Ok(axum::serve(listener, routes).with_graceful_shutdown(stop).await?) });
+            serving.spawn(async move {
+                Ok(axum::serve(listener, routes)
+                    .with_graceful_shutdown(stop)
+                    .await?)
+            });
         }
         Bound::Unix(UnixSocket { listener, guard }) => {
             files.push(guard);
             let listener = UnixListener::from_std(listener)?;
-            serving.spawn(async move { Ok(axum::serve(listener, routes).with_graceful_shutdown(stop).await?) });
+            serving.spawn(async move {
+                Ok(axum::serve(listener, routes)
+                    .with_graceful_shutdown(stop)
+                    .await?)
+            });
         }
     }
     Ok(())
@@ -361,14 +436,20 @@ fn listener_failed(error: impl std::error::Error) -> ServeError {
     ServeError::Listener(error.to_string())
 }
 
-fn flatten(ended: Result<Result<(), ServeError>, tokio::task::JoinError>) -> Result<(), ServeError> {
+fn flatten(
+    ended: Result<Result<(), ServeError>, tokio::task::JoinError>,
+) -> Result<(), ServeError> {
     ended.unwrap_or_else(|error| Err(listener_failed(error)))
 }
 
 /// One plain line, whatever the log format, and one on what to do next.
 fn print_ready(ready_line: &str, settings: &Settings, directory: &DataDirectory, command: &str) {
     let token_file = directory.root_token_file();
-    let root = if token_file.exists() { token_file.display().to_string() } else { "not kept in a file".to_owned() };
+    let root = if token_file.exists() {
+        token_file.display().to_string()
+    } else {
+        "not kept in a file".to_owned()
+    };
     let elsewhere = match settings.data_dir.to_str() {
         Some(DEFAULT_DATA_DIR) => String::new(),
         _ => format!(" --data-dir {}", settings.data_dir.display()),

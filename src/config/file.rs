@@ -20,25 +20,38 @@ pub(super) struct FileValue {
 /// so only its message and place are used.
 pub(super) fn read(path: &Path, text: &str, faults: &mut Vec<Fault>) -> Vec<FileValue> {
     let place = |offset: usize| {
-        let line = 1 + text.bytes().take(offset).filter(|&byte| byte == b'\n').count();
+        let line = 1 + text
+            .bytes()
+            .take(offset)
+            .filter(|&byte| byte == b'\n')
+            .count();
         Origin::File(path.to_owned(), line)
     };
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         let offset = error.span().map_or(0, |span| span.start);
-        faults.push(Fault::new(&format!("config, from {}: is not TOML: {}", place(offset), error.message())));
+        faults.push(Fault::new(&format!(
+            "config, from {}: is not TOML: {}",
+            place(offset),
+            error.message()
+        )));
     }
     let mut values = Vec::new();
     for (name, value) in table.get_ref() {
         let origin = place(name.span().start);
         let name = name.get_ref();
         let Some(setting) = Setting::from_name(name) else {
-            faults.push(Fault::new(&format!("{name:?}, from {origin}: {}", about_unknown(name))));
+            faults.push(Fault::new(&format!(
+                "{name:?}, from {origin}: {}",
+                about_unknown(name)
+            )));
             continue;
         };
         let text = match value.get_ref() {
             DeValue::String(text) => Some(text.to_string()),
-            DeValue::Boolean(value) if matches!(setting, Setting::GateInsecure | Setting::AdminInsecure) => {
+            DeValue::Boolean(value)
+                if matches!(setting, Setting::GateInsecure | Setting::AdminInsecure) =>
+            {
                 Some(value.to_string())
             }
             other => {
@@ -54,7 +67,11 @@ pub(super) fn read(path: &Path, text: &str, faults: &mut Vec<Fault>) -> Vec<File
                 None
             }
         };
-        values.push(FileValue { setting, text, origin });
+        values.push(FileValue {
+            setting,
+            text,
+            origin,
+        });
     }
     values
 }
@@ -68,5 +85,8 @@ fn about_unknown(name: &str) -> String {
         return format!("is no setting; did you mean {}?", setting.name());
     }
     let known: Vec<_> = Setting::ALL.into_iter().map(Setting::name).collect();
-    format!("is no setting; take it out, or name one of {}", known.join(", "))
+    format!(
+        "is no setting; take it out, or name one of {}",
+        known.join(", ")
+    )
 }

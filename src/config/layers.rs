@@ -18,11 +18,24 @@ pub(super) struct Layers<'a> {
 }
 
 impl<'a> Layers<'a> {
-    pub(super) fn new(flags: &'a ServeFlags, env: Environment<'a>, read_file: ReadFile<'_>) -> Self {
-        let mut layers = Self { flags, env, file: Vec::new(), faults: Vec::new(), rows: Vec::new() };
+    pub(super) fn new(
+        flags: &'a ServeFlags,
+        env: Environment<'a>,
+        read_file: ReadFile<'_>,
+    ) -> Self {
+        let mut layers = Self {
+            flags,
+            env,
+            file: Vec::new(),
+            faults: Vec::new(),
+            rows: Vec::new(),
+        };
         let path = match (&flags.config, env(CONFIG_VARIABLE)) {
             (Some(path), _) => Some((path.clone(), Origin::Flag("--config".into()))),
-            (None, Some(path)) => Some((PathBuf::from(path), Origin::Variable(CONFIG_VARIABLE.into()))),
+            (None, Some(path)) => Some((
+                PathBuf::from(path),
+                Origin::Variable(CONFIG_VARIABLE.into()),
+            )),
             (None, None) => None,
         };
         if let Some((path, origin)) = path {
@@ -52,7 +65,10 @@ impl<'a> Layers<'a> {
                 Some(value)
             }
             Err(problem) => {
-                self.fault(&format!("{}, from {origin}: {text:?} {problem}", setting.name()));
+                self.fault(&format!(
+                    "{}, from {origin}: {text:?} {problem}",
+                    setting.name()
+                ));
                 None
             }
         }
@@ -72,14 +88,21 @@ impl<'a> Layers<'a> {
             return Some((None, Origin::Default));
         };
         let Ok(text) = raw.into_string() else {
-            self.fault(&format!("{}, from {origin}: is not UTF-8; write it as UTF-8 text", setting.name()));
+            self.fault(&format!(
+                "{}, from {origin}: is not UTF-8; write it as UTF-8 text",
+                setting.name()
+            ));
             return None;
         };
         Some((Some(text), origin))
     }
 
     pub(super) fn row(&mut self, name: &'static str, value: String, origin: Origin) {
-        self.rows.push(Row { name, value, origin });
+        self.rows.push(Row {
+            name,
+            value,
+            origin,
+        });
     }
 
     pub(super) fn fault(&mut self, text: &str) {
@@ -88,11 +111,18 @@ impl<'a> Layers<'a> {
 
     /// Where the setting was read from, for a fault that shows only later.
     pub(super) fn origin(&self, setting: Setting) -> Origin {
-        self.rows.iter().find(|row| row.name == setting.name()).map_or(Origin::Default, |row| row.origin.clone())
+        self.rows
+            .iter()
+            .find(|row| row.name == setting.name())
+            .map_or(Origin::Default, |row| row.origin.clone())
     }
 
     pub(super) fn finish(self) -> Result<Vec<Row>, Faults> {
-        if self.faults.is_empty() { Ok(self.rows) } else { Err(Faults(self.faults)) }
+        if self.faults.is_empty() {
+            Ok(self.rows)
+        } else {
+            Err(Faults(self.faults))
+        }
     }
 }
 

@@ -72,12 +72,18 @@ impl FromStr for Listen {
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             // gRPC also writes `unix:///path`.
-            let path = if path.starts_with("///") { &path[2..] } else { path };
+            let path = if path.starts_with("///") {
+                &path[2..]
+            } else {
+                path
+            };
             if path.is_empty() || path.contains('\0') {
                 return Err("names no socket; write unix:/path".into());
             }
             if path.len() > MAX_SOCKET_PATH {
-                return Err(format!("is longer than a socket's path may be ({MAX_SOCKET_PATH} bytes); shorten it"));
+                return Err(format!(
+                    "is longer than a socket's path may be ({MAX_SOCKET_PATH} bytes); shorten it"
+                ));
             }
             return Ok(Self::Unix(path.into()));
         }
@@ -141,7 +147,11 @@ pub(super) fn read(layers: &mut Layers<'_>) -> Option<ListenSettings> {
 impl ListenSettings {
     /// Notes a fault for every two listeners on one address.
     pub(super) fn check(&self, admin_socket: &Path, layers: &mut Layers<'_>) {
-        let listeners = [(Setting::Gate, &self.gate), (Setting::Admin, &self.admin), (Setting::Ops, &self.ops)];
+        let listeners = [
+            (Setting::Gate, &self.gate),
+            (Setting::Admin, &self.admin),
+            (Setting::Ops, &self.ops),
+        ];
         for (index, (setting, address)) in listeners.iter().enumerate() {
             for (other, taken) in &listeners[..index] {
                 if address.collides_with(taken) {

@@ -48,7 +48,10 @@ impl fmt::Display for LogFormat {
 pub(super) fn read(layers: &mut Layers<'_>) -> Option<LogSettings> {
     let format = layers.read(Setting::LogFormat, "text", LogFormat::from_str);
     let filter = layers.read(Setting::Log, "info", parse_filter);
-    Some(LogSettings { format: format?, filter: filter? })
+    Some(LogSettings {
+        format: format?,
+        filter: filter?,
+    })
 }
 
 fn parse_filter(text: &str) -> Result<String, String> {

@@ -19,5 +19,8 @@ pub(super) fn parse(text: &str) -> Result<String, String> {
 pub(super) fn of_host(env: Environment<'_>, read_file: ReadFile<'_>) -> String {
     let kernel = read_file(Path::new("/proc/sys/kernel/hostname")).ok();
     let variable = || env("HOSTNAME").and_then(|name| name.into_string().ok());
-    kernel.or_else(variable).and_then(|name| parse(name.trim()).ok()).unwrap_or_else(|| "portcullis".to_owned())
+    kernel
+        .or_else(variable)
+        .and_then(|name| parse(name.trim()).ok())
+        .unwrap_or_else(|| "portcullis".to_owned())
 }

@@ -31,9 +31,17 @@ pub(super) fn read(layers: &mut Layers<'_>, env: Environment<'_>) -> Option<Root
         layers.row("root-token", "not set".into(), Origin::Default);
         return None;
     };
-    let token = raw.into_string().ok().map(Zeroizing::new).and_then(|text| NativeToken::parse(&text));
+    let token = raw
+        .into_string()
+        .ok()
+        .map(Zeroizing::new)
+        .and_then(|text| NativeToken::parse(&text));
     if token.is_some() {
-        layers.row("root-token", "set".into(), Origin::Variable(VARIABLE.into()));
+        layers.row(
+            "root-token",
+            "set".into(),
+            Origin::Variable(VARIABLE.into()),
+        );
     } else {
         // The value is a secret, or close to one: it is not quoted.
         layers.fault(&format!(

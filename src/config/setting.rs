@@ -56,7 +56,10 @@ impl Setting {
     /// The environment variable.
     #[must_use]
     pub fn variable(self) -> String {
-        format!("PORTCULLIS_{}", self.name().to_ascii_uppercase().replace('-', "_"))
+        format!(
+            "PORTCULLIS_{}",
+            self.name().to_ascii_uppercase().replace('-', "_")
+        )
     }
 
     /// The setting of this name.

@@ -8,7 +8,11 @@ fn token() -> String {
     let key_id = "0".repeat(22);
     let crc = crate::domain::credential::crc(key_id.as_bytes(), &digits);
     let checksum = crate::domain::base62::encode_u32(crc);
-    format!("pc_{key_id}_{}{}", "0".repeat(43), String::from_utf8_lossy(&checksum))
+    format!(
+        "pc_{key_id}_{}{}",
+        "0".repeat(43),
+        String::from_utf8_lossy(&checksum)
+    )
 }
 
 #[derive(Default)]
@@ -20,31 +24,52 @@ struct Given {
 
 impl Given {
     fn env(pairs: &[(&'static str, &str)]) -> Self {
-        Self { env: pairs.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(), ..Self::default() }
+        Self {
+            env: pairs
+                .iter()
+                .map(|(name, value)| (*name, (*value).to_owned()))
+                .collect(),
+            ..Self::default()
+        }
     }
 
     fn file(text: &'static str) -> Self {
-        let flags = ServeFlags { config: Some("p.toml".into()), ..ServeFlags::default() };
-        Self { flags, file: Some(text), ..Self::default() }
+        let flags = ServeFlags {
+            config: Some("p.toml".into()),
+            ..ServeFlags::default()
+        };
+        Self {
+            flags,
+            file: Some(text),
+            ..Self::default()
+        }
     }
 
     fn explain(&self) -> Result<Explained, Faults> {
-        Settings::explain(&self.flags, &|name| self.env.get(name).map(OsString::from), &|path| match (
-            path.to_str(),
-            self.file,
-        ) {
-            (Some("p.toml"), Some(text)) => Ok(text.to_owned()),
-            (Some("/proc/sys/kernel/hostname"), _) => Ok("gate-7\n".to_owned()),
-            _ => Err(io::ErrorKind::NotFound.into()),
-        })
+        Settings::explain(
+            &self.flags,
+            &|name| self.env.get(name).map(OsString::from),
+            &|path| match (path.to_str(), self.file) {
+                (Some("p.toml"), Some(text)) => Ok(text.to_owned()),
+                (Some("/proc/sys/kernel/hostname"), _) => Ok("gate-7\n".to_owned()),
+                _ => Err(io::ErrorKind::NotFound.into()),
+            },
+        )
     }
 
     fn settings(&self) -> Settings {
-        self.explain().unwrap_or_else(|faults| panic!("{faults}")).settings
+        self.explain()
+            .unwrap_or_else(|faults| panic!("{faults}"))
+            .settings
     }
 
     fn faults(&self) -> Vec<String> {
-        self.explain().expect_err("faults").0.iter().map(ToString::to_string).collect()
+        self.explain()
+            .expect_err("faults")
+            .0
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     /// Asserts that there is just one fault, and that it says all of this.
@@ -53,7 +78,11 @@ impl Given {
         let faults = self.faults();
         assert_eq!(faults.len(), 1, "{faults:#?}");
         for part in says {
-            assert!(faults[0].contains(part), "{part:?} is not in {:?}", faults[0]);
+            assert!(
+                faults[0].contains(part),
+                "{part:?} is not in {:?}",
+                faults[0]
+            );
         }
     }
 }
@@ -67,7 +96,13 @@ fn the_defaults_are_as_documented() {
     assert!(!settings.listen.gate_insecure && !settings.listen.admin_insecure);
     assert_eq!(settings.data_dir, Path::new("./data"));
     assert_eq!(settings.name, "gate-7");
-    assert_eq!(settings.log, LogSettings { format: LogFormat::Text, filter: "info".into() });
+    assert_eq!(
+        settings.log,
+        LogSettings {
+            format: LogFormat::Text,
+            filter: "info".into()
+        }
+    );
     assert!(settings.root_token.is_none());
 }
 
@@ -91,7 +126,13 @@ fn every_setting_can_be_given_in_the_file() {
     assert!(settings.listen.gate_insecure && settings.listen.admin_insecure);
     assert_eq!(settings.data_dir, Path::new("/var/lib/portcullis"));
     assert_eq!(settings.name, "blue");
-    assert_eq!(settings.log, LogSettings { format: LogFormat::Json, filter: "warn,portcullis=debug".into() });
+    assert_eq!(
+        settings.log,
+        LogSettings {
+            format: LogFormat::Json,
+            filter: "warn,portcullis=debug".into()
+        }
+    );
 }
 
 #[test]
@@ -104,31 +145,62 @@ fn a_flag_beats_a_variable_beats_the_file() {
     };
     assert_eq!(origin(&given, "name"), ("file".into(), "p.toml:1".into()));
     assert_eq!(origin(&given, "log"), ("warn".into(), "p.toml:3".into()));
-    assert_eq!(origin(&given, "gate"), ("127.0.0.1:7700".into(), "default".into()));
+    assert_eq!(
+        origin(&given, "gate"),
+        ("127.0.0.1:7700".into(), "default".into())
+    );
     given.env.insert("PORTCULLIS_NAME", "variable".into());
-    assert_eq!(origin(&given, "name"), ("variable".into(), "PORTCULLIS_NAME".into()));
+    assert_eq!(
+        origin(&given, "name"),
+        ("variable".into(), "PORTCULLIS_NAME".into())
+    );
     given.flags.name = Some("flag".into());
     assert_eq!(origin(&given, "name"), ("flag".into(), "--name".into()));
     given.flags.gate_insecure = Some("false".into());
-    assert_eq!(origin(&given, "gate-insecure"), ("false".into(), "--gate-insecure".into()));
+    assert_eq!(
+        origin(&given, "gate-insecure"),
+        ("false".into(), "--gate-insecure".into())
+    );
 }
 
 #[test]
 fn rows_cover_every_setting_and_show_no_secret() {
     let token = token();
-    let explained = Given::env(&[("PORTCULLIS_ROOT_TOKEN", &token)]).explain().unwrap();
+    let explained = Given::env(&[("PORTCULLIS_ROOT_TOKEN", &token)])
+        .explain()
+        .unwrap();
     let mut names: Vec<_> = Setting::ALL.into_iter().map(Setting::name).collect();
     names.push("root-token");
-    assert_eq!(explained.rows.iter().map(|row| row.name).collect::<Vec<_>>(), names);
+    assert_eq!(
+        explained
+            .rows
+            .iter()
+            .map(|row| row.name)
+            .collect::<Vec<_>>(),
+        names
+    );
     let last = explained.rows.last().unwrap();
-    assert_eq!((last.value.as_str(), last.origin.to_string().as_str()), ("set", "PORTCULLIS_ROOT_TOKEN"));
-    assert_eq!(explained.settings.root_token.as_ref().unwrap().native().expose(), token);
+    assert_eq!(
+        (last.value.as_str(), last.origin.to_string().as_str()),
+        ("set", "PORTCULLIS_ROOT_TOKEN")
+    );
+    assert_eq!(
+        explained
+            .settings
+            .root_token
+            .as_ref()
+            .unwrap()
+            .native()
+            .expose(),
+        token
+    );
     assert!(!format!("{explained:?}").contains(&token[3..]));
 }
 
 #[test]
 fn all_faults_are_reported_at_once() {
-    let mut given = Given::file("gate = 7\nadmin = \"nowhere\"\ncolour = \"red\"\nlog-format = \"xml\"");
+    let mut given =
+        Given::file("gate = 7\nadmin = \"nowhere\"\ncolour = \"red\"\nlog-format = \"xml\"");
     given.env.insert("PORTCULLIS_LOG", "lots".into());
     given.env.insert("PORTCULLIS_ROOT_TOKEN", "hunter2".into());
     given.flags.name = Some("".into());
@@ -161,7 +233,11 @@ fn an_unknown_field_is_refused_with_its_line() {
 #[test]
 fn a_secret_in_the_file_is_refused_and_not_printed() {
     Given::file("root-token = \"pc_hunter2\"").refused(&["p.toml:1", "PORTCULLIS_ROOT_TOKEN"]);
-    for text in ["root-token = \"pc_hunter2\"", "root_token = \"pc_hunter2", "root-token = pc_hunter2"] {
+    for text in [
+        "root-token = \"pc_hunter2\"",
+        "root_token = \"pc_hunter2",
+        "root-token = pc_hunter2",
+    ] {
         let faults = Given::file(text).faults().join("\n");
         assert!(!faults.contains("hunter2"), "{faults}");
     }
@@ -181,17 +257,44 @@ fn a_file_that_is_not_there_is_refused() {
 
 #[test]
 fn a_listener_off_loopback_needs_its_insecure_flag() {
-    for address in ["0.0.0.0:7700", "[::]:7700", "192.0.2.1:0", "[::ffff:192.0.2.1]:7700"] {
-        Given::env(&[("PORTCULLIS_GATE", address)]).refused(&["gate, from PORTCULLIS_GATE", "--gate-insecure"]);
-        Given::env(&[("PORTCULLIS_ADMIN", address), ("PORTCULLIS_GATE", "127.0.0.1:1")])
-            .refused(&["admin, from PORTCULLIS_ADMIN", "--admin-insecure"]);
+    for address in [
+        "0.0.0.0:7700",
+        "[::]:7700",
+        "192.0.2.1:0",
+        "[::ffff:192.0.2.1]:7700",
+    ] {
+        Given::env(&[("PORTCULLIS_GATE", address)])
+            .refused(&["gate, from PORTCULLIS_GATE", "--gate-insecure"]);
+        Given::env(&[
+            ("PORTCULLIS_ADMIN", address),
+            ("PORTCULLIS_GATE", "127.0.0.1:1"),
+        ])
+        .refused(&["admin, from PORTCULLIS_ADMIN", "--admin-insecure"]);
         // One flag does not speak for the other.
-        Given::env(&[("PORTCULLIS_GATE", address), ("PORTCULLIS_ADMIN_INSECURE", "true")])
-            .refused(&["--gate-insecure"]);
-        Given::env(&[("PORTCULLIS_GATE", address), ("PORTCULLIS_GATE_INSECURE", "true")]).settings();
-        Given::env(&[("PORTCULLIS_OPS", address), ("PORTCULLIS_GATE", "127.0.0.1:1")]).settings();
+        Given::env(&[
+            ("PORTCULLIS_GATE", address),
+            ("PORTCULLIS_ADMIN_INSECURE", "true"),
+        ])
+        .refused(&["--gate-insecure"]);
+        Given::env(&[
+            ("PORTCULLIS_GATE", address),
+            ("PORTCULLIS_GATE_INSECURE", "true"),
+        ])
+        .settings();
+        Given::env(&[
+            ("PORTCULLIS_OPS", address),
+            ("PORTCULLIS_GATE", "127.0.0.1:1"),
+        ])
+        .settings();
     }
-    for address in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "localhost:1", "unix:/a"] {
+    for address in [
+        "127.0.0.1:1",
+        "127.9.9.9:1",
+        "[::1]:1",
+        "[::ffff:127.0.0.1]:1",
+        "localhost:1",
+        "unix:/a",
+    ] {
         Given::env(&[("PORTCULLIS_GATE", address)]).settings();
         Given::env(&[("PORTCULLIS_ADMIN", address)]).settings();
     }
@@ -199,10 +302,16 @@ fn a_listener_off_loopback_needs_its_insecure_flag() {
 
 #[test]
 fn two_listeners_never_share_an_address() {
-    Given::env(&[("PORTCULLIS_ADMIN", "127.0.0.1:7700")]).refused(&["admin, from PORTCULLIS_ADMIN", "taken by gate"]);
-    Given::env(&[("PORTCULLIS_OPS", "0.0.0.0:7701")]).refused(&["ops, from PORTCULLIS_OPS", "taken by admin"]);
+    Given::env(&[("PORTCULLIS_ADMIN", "127.0.0.1:7700")])
+        .refused(&["admin, from PORTCULLIS_ADMIN", "taken by gate"]);
+    Given::env(&[("PORTCULLIS_OPS", "0.0.0.0:7701")])
+        .refused(&["ops, from PORTCULLIS_OPS", "taken by admin"]);
     Given::env(&[("PORTCULLIS_OPS", "[::]:7701")]).refused(&["taken by admin"]);
-    Given::env(&[("PORTCULLIS_GATE", "unix:/a"), ("PORTCULLIS_OPS", "unix:///a")]).refused(&["taken by gate"]);
+    Given::env(&[
+        ("PORTCULLIS_GATE", "unix:/a"),
+        ("PORTCULLIS_OPS", "unix:///a"),
+    ])
+    .refused(&["taken by gate"]);
     Given::env(&[("PORTCULLIS_GATE", "unix:./data/admin.sock")]).refused(&["gate", "admin socket"]);
     Given::env(&[
         ("PORTCULLIS_GATE", "127.0.0.1:0"),
@@ -234,11 +343,22 @@ fn what_is_no_address_is_refused() {
 
 #[test]
 fn an_address_displays_as_it_is_given() {
-    for text in ["127.0.0.1:7700", "[::1]:7700", "unix:/run/gate.sock", "unix:gate.sock"] {
+    for text in [
+        "127.0.0.1:7700",
+        "[::1]:7700",
+        "unix:/run/gate.sock",
+        "unix:gate.sock",
+    ] {
         assert_eq!(text.parse::<Listen>().unwrap().to_string(), text);
     }
-    assert_eq!("localhost:1".parse::<Listen>().unwrap().to_string(), "127.0.0.1:1");
-    assert_eq!("unix:///run/x".parse::<Listen>().unwrap().to_string(), "unix:/run/x");
+    assert_eq!(
+        "localhost:1".parse::<Listen>().unwrap().to_string(),
+        "127.0.0.1:1"
+    );
+    assert_eq!(
+        "unix:///run/x".parse::<Listen>().unwrap().to_string(),
+        "unix:/run/x"
+    );
 }
 
 #[test]
@@ -248,7 +368,10 @@ fn bad_values_are_refused() {
         ("PORTCULLIS_LOG_FORMAT", ["", "JSON", "pretty"]),
         ("PORTCULLIS_LOG", ["", "inof", "portcullis=loud"]),
         ("PORTCULLIS_NAME", ["", " ", "a\u{7}b"]),
-        ("PORTCULLIS_ROOT_TOKEN", ["", "pc_hunter2", "Bearer hunter2"]),
+        (
+            "PORTCULLIS_ROOT_TOKEN",
+            ["", "pc_hunter2", "Bearer hunter2"],
+        ),
     ] {
         for value in values {
             Given::env(&[(variable, value)]).refused(&[variable]);

@@ -24,7 +24,9 @@ pub const WIDTH_U32: usize = 6;
 #[must_use]
 pub fn is_base62(text: &[u8]) -> bool {
     // Without a branch a byte: the text is of a fixed length, nearly always right, and on the path of every Check.
-    text.iter().fold(0, |seen, &byte| seen | VALUES[byte as usize]) < 0x80
+    text.iter()
+        .fold(0, |seen, &byte| seen | VALUES[byte as usize])
+        < 0x80
 }
 
 /// The digit for a value.
@@ -64,8 +66,14 @@ pub fn decode_u128(text: &[u8; WIDTH_U128]) -> Option<u128> {
     const CHUNK: u128 = 62u128.pow(10);
     let (head, rest) = text.split_at(2);
     let (middle, tail) = rest.split_at(10);
-    let (head, middle, tail) = (decode_chunk(head)?, decode_chunk(middle)?, decode_chunk(tail)?);
-    u128::from(head).checked_mul(CHUNK * CHUNK)?.checked_add(u128::from(middle) * CHUNK + u128::from(tail))
+    let (head, middle, tail) = (
+        decode_chunk(head)?,
+        decode_chunk(middle)?,
+        decode_chunk(tail)?,
+    );
+    u128::from(head)
+        .checked_mul(CHUNK * CHUNK)?
+        .checked_add(u128::from(middle) * CHUNK + u128::from(tail))
 }
 
 fn decode_chunk(digits: &[u8]) -> Option<u64> {

@@ -86,7 +86,9 @@ impl<'a> Presented<'a> {
     /// Reads `{prefix}_{key_id}_{secret}`.
     #[must_use]
     pub fn parse_token(token: &'a [u8]) -> Option<Self> {
-        let prefix_length = token.len().checked_sub(2 + base62::WIDTH_U128 + SECRET_LENGTH)?;
+        let prefix_length = token
+            .len()
+            .checked_sub(2 + base62::WIDTH_U128 + SECRET_LENGTH)?;
         let (prefix, rest) = token.split_at(prefix_length);
         let (key_id, secret) = rest.strip_prefix(b"_")?.split_at(base62::WIDTH_U128);
         if !TokenPrefix::is_valid(prefix) {
@@ -102,8 +104,13 @@ impl<'a> Presented<'a> {
         if !password.contains(&b'_') {
             return Self::from_halves(user, password, None);
         }
-        let workspace = std::str::from_utf8(user).ok().filter(|user| WorkspaceId::is_valid(user))?;
-        Some(Self { workspace: Some(workspace), ..Self::parse_token(password)? })
+        let workspace = std::str::from_utf8(user)
+            .ok()
+            .filter(|user| WorkspaceId::is_valid(user))?;
+        Some(Self {
+            workspace: Some(workspace),
+            ..Self::parse_token(password)?
+        })
     }
 
     fn from_halves(key_id: &[u8], secret: &'a [u8], workspace: Option<&'a str>) -> Option<Self> {
@@ -111,7 +118,11 @@ impl<'a> Presented<'a> {
         if !base62::is_base62(digits) || checksum != base62::encode_u32(crc(key_id, digits)) {
             return None;
         }
-        Some(Self { key_id: KeyId::parse(key_id)?, secret: SecretRef(digits), workspace })
+        Some(Self {
+            key_id: KeyId::parse(key_id)?,
+            secret: SecretRef(digits),
+            workspace,
+        })
     }
 }
 
@@ -189,12 +200,16 @@ mod tests {
                 *byte = u8::try_from(i % 200).unwrap();
             }
         });
-        (secret.token(&TokenPrefix::default()).expose().to_owned(), id)
+        (
+            secret.token(&TokenPrefix::default()).expose().to_owned(),
+            id,
+        )
     }
 
     fn accepted(credential: &str) -> Option<(KeyId, Option<String>)> {
         let mut scratch = Scratch::default();
-        Presented::parse(credential, &mut scratch).map(|p| (p.key_id, p.workspace.map(str::to_owned)))
+        Presented::parse(credential, &mut scratch)
+            .map(|p| (p.key_id, p.workspace.map(str::to_owned)))
     }
 
     fn basic(pair: &str) -> String {
@@ -215,7 +230,10 @@ mod tests {
         ] {
             assert_eq!(accepted(&credential), Some((id, None)));
         }
-        assert_eq!(accepted(&basic(&format!("acme:{token}"))), Some((id, Some("acme".into()))));
+        assert_eq!(
+            accepted(&basic(&format!("acme:{token}"))),
+            Some((id, Some("acme".into())))
+        );
     }
 
     #[test]
@@ -257,7 +275,10 @@ mod tests {
         ] {
             assert_eq!(accepted(&credential), None, "{what}");
         }
-        assert!(accepted(&basic(&format!("{id}:{secret}"))).is_some(), "the material itself is good");
+        assert!(
+            accepted(&basic(&format!("{id}:{secret}"))).is_some(),
+            "the material itself is good"
+        );
     }
 
     #[test]

@@ -55,7 +55,12 @@ impl Reason {
 
 /// Judges a key whose secret is proved. The order is part of the API: the first reason that applies is the answer.
 #[must_use]
-pub fn judge<S: AsRef<str>>(key: &Key, permissions: &[S], source: Option<IpAddr>, now: Timestamp) -> Reason {
+pub fn judge<S: AsRef<str>>(
+    key: &Key,
+    permissions: &[S],
+    source: Option<IpAddr>,
+    now: Timestamp,
+) -> Reason {
     match key.state(now) {
         State::Disabled => return Reason::KeyDisabled,
         State::Expired => return Reason::KeyExpired,

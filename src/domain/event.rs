@@ -61,14 +61,26 @@ pub struct FieldChange {
 /// Names what differs between two states of a key; `None`: it did not, or does no longer exist.
 #[must_use]
 pub fn key_changes(before: Option<&Key>, after: Option<&Key>) -> Vec<FieldChange> {
-    differences(&before.map(key_fields).unwrap_or_default(), &after.map(key_fields).unwrap_or_default())
+    differences(
+        &before.map(key_fields).unwrap_or_default(),
+        &after.map(key_fields).unwrap_or_default(),
+    )
 }
 
 /// Names what a new workspace begins with.
 #[must_use]
 pub fn workspace_changes(after: &Workspace) -> Vec<FieldChange> {
-    let Workspace { id: _, display_name, token_prefix, create_time: _, update_time: _ } = after;
-    let fields = [("display_name", display_name.clone()), ("token_prefix", token_prefix.as_str().to_owned())];
+    let Workspace {
+        id: _,
+        display_name,
+        token_prefix,
+        create_time: _,
+        update_time: _,
+    } = after;
+    let fields = [
+        ("display_name", display_name.clone()),
+        ("token_prefix", token_prefix.as_str().to_owned()),
+    ];
     differences(&[], &fields.map(|(name, value)| (name.to_owned(), value)))
 }
 
@@ -91,30 +103,59 @@ fn key_fields(key: &Key) -> Vec<Field> {
         update_time: _,
         expire_time,
     } = key;
-    let entries: Vec<_> = ip_allowlist.entries().iter().map(ToString::to_string).collect();
+    let entries: Vec<_> = ip_allowlist
+        .entries()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let mut fields = vec![
         ("display_name".to_owned(), display_name.to_string()),
         ("description".to_owned(), description.to_string()),
         ("owner".to_owned(), owner.to_string()),
-        ("state".to_owned(), if *disabled { "DISABLED" } else { "ACTIVE" }.to_owned()),
-        ("permissions".to_owned(), permissions.iter().collect::<Vec<_>>().join(",")),
+        (
+            "state".to_owned(),
+            if *disabled { "DISABLED" } else { "ACTIVE" }.to_owned(),
+        ),
+        (
+            "permissions".to_owned(),
+            permissions.iter().collect::<Vec<_>>().join(","),
+        ),
         ("ip_allowlist".to_owned(), entries.join(",")),
-        ("expire_time".to_owned(), expire_time.map(|time| time.to_string()).unwrap_or_default()),
+        (
+            "expire_time".to_owned(),
+            expire_time.map(|time| time.to_string()).unwrap_or_default(),
+        ),
     ];
-    fields.extend(labels.iter().map(|(name, value)| (format!("labels.{name}"), value.to_owned())));
+    fields.extend(
+        labels
+            .iter()
+            .map(|(name, value)| (format!("labels.{name}"), value.to_owned())),
+    );
     fields
 }
 
 fn differences(before: &[Field], after: &[Field]) -> Vec<FieldChange> {
     let value = |fields: &[Field], name: &str| {
-        fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone()).unwrap_or_default()
+        fields
+            .iter()
+            .find(|(field, _)| field == name)
+            .map(|(_, value)| value.clone())
+            .unwrap_or_default()
     };
-    let mut names: Vec<&str> = before.iter().chain(after).map(|(name, _)| name.as_str()).collect();
+    let mut names: Vec<&str> = before
+        .iter()
+        .chain(after)
+        .map(|(name, _)| name.as_str())
+        .collect();
     let mut seen = std::collections::HashSet::new();
     names.retain(|name| seen.insert(*name));
     names
         .into_iter()
-        .map(|name| FieldChange { field: name.to_owned(), before: value(before, name), after: value(after, name) })
+        .map(|name| FieldChange {
+            field: name.to_owned(),
+            before: value(before, name),
+            after: value(after, name),
+        })
         .filter(|change| change.before != change.after)
         .collect()
 }
@@ -122,6 +163,14 @@ fn differences(before: &[Field], after: &[Field]) -> Vec<FieldChange> {
 /// The change that a reset makes: which secret is live. Its value is never told.
 #[must_use]
 pub fn secret_change(before: &[u32], after: u32) -> FieldChange {
-    let before = before.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    FieldChange { field: "secrets".to_owned(), before, after: after.to_string() }
+    let before = before
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",");
+    FieldChange {
+        field: "secrets".to_owned(),
+        before,
+        after: after.to_string(),
+    }
 }

@@ -24,7 +24,13 @@ pub enum Act {
 }
 
 impl Act {
-    const ALL: [Self; 5] = [Self::KeysRead, Self::KeysWrite, Self::WorkspacesWrite, Self::FleetRead, Self::Check];
+    const ALL: [Self; 5] = [
+        Self::KeysRead,
+        Self::KeysWrite,
+        Self::WorkspacesWrite,
+        Self::FleetRead,
+        Self::Check,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
@@ -74,7 +80,10 @@ impl Grant {
             )
         };
         let (scope, act) = text.split_once(':').ok_or_else(malformed)?;
-        let act = Act::ALL.into_iter().find(|known| known.name() == act).ok_or_else(malformed)?;
+        let act = Act::ALL
+            .into_iter()
+            .find(|known| known.name() == act)
+            .ok_or_else(malformed)?;
         let scope = match scope {
             ANY => Scope::Every,
             _ => Scope::One(WorkspaceId::parse(scope).map_err(|_| malformed())?),
@@ -117,26 +126,40 @@ impl Grants {
         match names[..] {
             [ANY] => Ok(Self(Held::Root)),
             _ if names.contains(&ANY) => Err(Invalid::new("'*' must stand alone")),
-            _ => Ok(Self(Held::Listed(names.into_iter().map(Grant::parse).collect::<Result<_, _>>()?))),
+            _ => Ok(Self(Held::Listed(
+                names
+                    .into_iter()
+                    .map(Grant::parse)
+                    .collect::<Result<_, _>>()?,
+            ))),
         }
     }
 
     /// True if the act on the workspace is granted.
     #[must_use]
     pub fn allow(&self, act: Act, workspace: &WorkspaceId) -> bool {
-        self.holds(&Grant { scope: Scope::One(workspace.clone()), act })
+        self.holds(&Grant {
+            scope: Scope::One(workspace.clone()),
+            act,
+        })
     }
 
     /// True if the act is granted on every workspace, present or future.
     #[must_use]
     pub fn allow_everywhere(&self, act: Act) -> bool {
-        self.holds(&Grant { scope: Scope::Every, act })
+        self.holds(&Grant {
+            scope: Scope::Every,
+            act,
+        })
     }
 
     /// True if anything is granted on the workspace, so that its existence is no secret.
     #[must_use]
     pub fn see(&self, workspace: &WorkspaceId) -> bool {
-        Act::ALL.into_iter().filter(|&act| act != Act::FleetRead).any(|act| self.allow(act, workspace))
+        Act::ALL
+            .into_iter()
+            .filter(|&act| act != Act::FleetRead)
+            .any(|act| self.allow(act, workspace))
     }
 
     /// True if all that `other` grants is granted here too: then giving `other` away gives nothing new.
@@ -185,7 +208,11 @@ mod tests {
         let wide = grants(&["*:keys.write", "*:keys.read"]);
         let narrow = grants(&["acme:keys.write"]);
         assert!(root.cover(&root) && root.cover(&wide) && wide.cover(&narrow) && wide.cover(&wide));
-        assert!(!wide.cover(&root) && !narrow.cover(&wide) && !narrow.cover(&grants(&["acme:keys.read"])));
+        assert!(
+            !wide.cover(&root)
+                && !narrow.cover(&wide)
+                && !narrow.cover(&grants(&["acme:keys.read"]))
+        );
         assert!(!grants(&[]).allow(Act::Check, &workspace("acme")));
     }
 
@@ -201,7 +228,10 @@ mod tests {
             &[":check"],
             &["acme:"],
         ] {
-            assert!(Grants::parse(&PermissionSet::new(bad.iter().copied())).is_err(), "{bad:?}");
+            assert!(
+                Grants::parse(&PermissionSet::new(bad.iter().copied())).is_err(),
+                "{bad:?}"
+            );
         }
         assert!(grants(&["*:fleet.read"]).allow_everywhere(Act::FleetRead));
     }

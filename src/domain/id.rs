@@ -64,7 +64,9 @@ impl WorkspaceId {
     /// If the text is not of the form `[a-z][a-z0-9-]{0,62}`.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if !Self::is_valid(text) {
-            return Err(Invalid::new("must be a lower-case letter, then up to 62 lower-case letters, digits and '-'"));
+            return Err(Invalid::new(
+                "must be a lower-case letter, then up to 62 lower-case letters, digits and '-'",
+            ));
         }
         Ok(Self(text.into()))
     }
@@ -75,7 +77,9 @@ impl WorkspaceId {
         let bytes = text.as_bytes();
         matches!(bytes, [b'a'..=b'z', ..])
             && bytes.len() <= 63
-            && bytes.iter().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+            && bytes
+                .iter()
+                .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
     }
 
     /// The `default` workspace.
@@ -122,7 +126,9 @@ impl TokenPrefix {
         match text {
             "" => Ok(Self::default()),
             _ if Self::is_valid(text.as_bytes()) => Ok(Self(text.into())),
-            _ => Err(Invalid::new("must be a lower-case letter, then up to 15 lower-case letters and digits")),
+            _ => Err(Invalid::new(
+                "must be a lower-case letter, then up to 15 lower-case letters and digits",
+            )),
         }
     }
 
@@ -160,14 +166,20 @@ impl Revision {
     /// The revision after this one.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self { epoch: self.epoch, number: self.number + 1 }
+        Self {
+            epoch: self.epoch,
+            number: self.number + 1,
+        }
     }
 
     /// Reads `{epoch}.{number}`, as [`Display`](fmt::Display) writes it; `None` for anything else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (epoch, number) = text.split_once('.')?;
-        let revision = Self { epoch: epoch.parse().ok()?, number: number.parse().ok()? };
+        let revision = Self {
+            epoch: epoch.parse().ok()?,
+            number: number.parse().ok()?,
+        };
         // `+1.2` and `01.2` parse as numbers but were never written by us.
         (revision.to_string() == text).then_some(revision)
     }
@@ -188,15 +200,42 @@ mod tests {
         for good in ["a", "default", "a-1", &"a".repeat(63)] {
             assert!(WorkspaceId::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", "A", "1a", "-a", "a_b", "a.b", "ä", "a b", &"a".repeat(64)] {
+        for bad in [
+            "",
+            "A",
+            "1a",
+            "-a",
+            "a_b",
+            "a.b",
+            "ä",
+            "a b",
+            &"a".repeat(64),
+        ] {
             assert!(WorkspaceId::parse(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn a_revision_has_one_spelling() {
-        assert_eq!(Revision::parse("1.42"), Some(Revision { epoch: 1, number: 42 }));
-        for bad in ["", "1", "1.", ".1", "01.2", "1.02", "+1.2", "1.2.3", "1.-2", "1.99999999999999999999"] {
+        assert_eq!(
+            Revision::parse("1.42"),
+            Some(Revision {
+                epoch: 1,
+                number: 42
+            })
+        );
+        for bad in [
+            "",
+            "1",
+            "1.",
+            ".1",
+            "01.2",
+            "1.02",
+            "+1.2",
+            "1.2.3",
+            "1.-2",
+            "1.99999999999999999999",
+        ] {
             assert_eq!(Revision::parse(bad), None, "{bad}");
         }
     }

@@ -68,13 +68,20 @@ impl Key {
     /// The key's resource name.
     #[must_use]
     pub fn name(&self) -> KeyName {
-        KeyName { workspace: self.workspace.clone(), id: self.id }
+        KeyName {
+            workspace: self.workspace.clone(),
+            id: self.id,
+        }
     }
 
     /// Token prefix and first key id characters.
     #[must_use]
     pub fn token_hint(&self) -> String {
-        format!("{}_{}", self.token_prefix.as_str(), &self.id.to_string()[..6])
+        format!(
+            "{}_{}",
+            self.token_prefix.as_str(),
+            &self.id.to_string()[..6]
+        )
     }
 }
 
@@ -91,13 +98,19 @@ impl Labels {
 
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().flat_map(|labels| labels.iter()).map(|(name, value)| (&**name, &**value))
+        self.0
+            .iter()
+            .flat_map(|labels| labels.iter())
+            .map(|(name, value)| (&**name, &**value))
     }
 }
 
 impl<N: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(N, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(labels: I) -> Self {
-        let labels: BTreeMap<_, _> = labels.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let labels: BTreeMap<_, _> = labels
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
         Self((!labels.is_empty()).then(|| Box::new(labels)))
     }
 }

@@ -28,7 +28,10 @@ impl PermissionSet {
         sorted.sort_unstable();
         sorted.dedup();
         let any = sorted.iter().any(|name| **name == *ANY);
-        Self(Arc::new(Names { any, sorted: sorted.into() }))
+        Self(Arc::new(Names {
+            any,
+            sorted: sorted.into(),
+        }))
     }
 
     /// Every permission.
@@ -50,7 +53,10 @@ impl PermissionSet {
     }
 
     fn holds_by_name(&self, asked: &str) -> bool {
-        self.0.sorted.binary_search_by(|held| (**held).cmp(asked)).is_ok()
+        self.0
+            .sorted
+            .binary_search_by(|held| (**held).cmp(asked))
+            .is_ok()
     }
 
     /// The names, sorted.
@@ -67,7 +73,9 @@ pub fn check_name(name: &str) -> Result<(), Invalid> {
     if is_permission(name) {
         return Ok(());
     }
-    Err(Invalid::new("must be '*', or a lower-case letter, then up to 127 of a-z, 0-9, '-', '_' and '.'"))
+    Err(Invalid::new(
+        "must be '*', or a lower-case letter, then up to 127 of a-z, 0-9, '-', '_' and '.'",
+    ))
 }
 
 /// True if the text is of a permission's form, `*` included.
@@ -86,11 +94,20 @@ mod tests {
         let nothing: [&str; 0] = [];
         assert!(held.holds_all(&nothing));
         assert!(held.holds_all(&["otp.send", "sms.send"]));
-        for asked in [&["otp.verify"][..], &["sms.send", "otp.verify"], &["sms"], &["sms.send.x"], &["*"], &[""]] {
+        for asked in [
+            &["otp.verify"][..],
+            &["sms.send", "otp.verify"],
+            &["sms"],
+            &["sms.send.x"],
+            &["*"],
+            &[""],
+        ] {
             assert!(!held.holds_all(asked), "{asked:?}");
         }
         assert!(PermissionSet::any().holds_all(&["anything", "*"]));
-        assert!(PermissionSet::none().holds_all(&nothing) && !PermissionSet::none().holds_all(&["a"]));
+        assert!(
+            PermissionSet::none().holds_all(&nothing) && !PermissionSet::none().holds_all(&["a"])
+        );
     }
 
     #[test]
@@ -98,7 +115,18 @@ mod tests {
         for good in ["*", "sms.send", "a", "a-b_c.d1", &"a".repeat(128)] {
             assert!(check_name(good).is_ok(), "{good}");
         }
-        for bad in ["", "SMS", "sms send", "sms.*", "**", "ä", "1a", ".a", "a:b", &"a".repeat(129)] {
+        for bad in [
+            "",
+            "SMS",
+            "sms send",
+            "sms.*",
+            "**",
+            "ä",
+            "1a",
+            ".a",
+            "a:b",
+            &"a".repeat(129),
+        ] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
     }

@@ -63,7 +63,11 @@ impl GeneratedSecret {
     #[must_use]
     pub fn as_ref(&self) -> SecretRef<'_> {
         // The array is longer than the chunk.
-        SecretRef::new(self.text.first_chunk().expect("a secret begins with its digits"))
+        SecretRef::new(
+            self.text
+                .first_chunk()
+                .expect("a secret begins with its digits"),
+        )
     }
 
     /// The text that callers send as Basic password.
@@ -109,15 +113,28 @@ impl Secret {
     pub fn seal(id: u32, secret: &GeneratedSecret, now: Timestamp, random: Random<'_>) -> Self {
         let mut salt = [0u8; SALT_LENGTH];
         random(&mut salt);
-        let mut verifier = Verifier { cost: Cost::GENERATED, salt, hash: [0; HASH_LENGTH] };
-        verifier.hash = verifier.run(secret.as_ref()).expect("the built-in cost is valid");
-        Self { id, screen: screen(&salt, secret.as_ref()), verifier, create_time: now }
+        let mut verifier = Verifier {
+            cost: Cost::GENERATED,
+            salt,
+            hash: [0; HASH_LENGTH],
+        };
+        verifier.hash = verifier
+            .run(secret.as_ref())
+            .expect("the built-in cost is valid");
+        Self {
+            id,
+            screen: screen(&salt, secret.as_ref()),
+            verifier,
+            create_time: now,
+        }
     }
 
     /// False: this is not the secret. True: it nearly certainly is; [`Verifier::verify`] decides.
     #[must_use]
     pub fn passes_screen(&self, secret: SecretRef<'_>) -> bool {
-        self.screen.ct_eq(&screen(&self.verifier.salt, secret)).into()
+        self.screen
+            .ct_eq(&screen(&self.verifier.salt, secret))
+            .into()
     }
 }
 
@@ -126,9 +143,16 @@ const HASH_LENGTH: usize = 32;
 
 /// The hash is salted like the argon2 hash, but says another thing first, so that neither tells of the other.
 fn screen(salt: &[u8; SALT_LENGTH], secret: SecretRef<'_>) -> u64 {
-    let digest = Sha256::new().chain_update(b"portcullis screen 1").chain_update(salt).chain_update(secret.expose());
+    let digest = Sha256::new()
+        .chain_update(b"portcullis screen 1")
+        .chain_update(salt)
+        .chain_update(secret.expose());
     let digest: [u8; 32] = digest.finalize().into();
-    u64::from_be_bytes(*digest.first_chunk().expect("a digest is longer than 8 bytes"))
+    u64::from_be_bytes(
+        *digest
+            .first_chunk()
+            .expect("a digest is longer than 8 bytes"),
+    )
 }
 
 /// How much work a verify is.
@@ -142,9 +166,17 @@ struct Cost {
 impl Cost {
     /// For generated secrets. Memory-hardness protects secrets that can be guessed; NIST SP 800-63B-4 asks for it below
     /// 112 bits, and these have 256.
-    const GENERATED: Self = Self { memory_kib: 256, passes: 1, lanes: 1 };
+    const GENERATED: Self = Self {
+        memory_kib: 256,
+        passes: 1,
+        lanes: 1,
+    };
     /// No record may ask for more: what stands in a store must not decide how much memory a Check takes.
-    const LIMIT: Self = Self { memory_kib: 64 << 10, passes: 10, lanes: 4 };
+    const LIMIT: Self = Self {
+        memory_kib: 64 << 10,
+        passes: 10,
+        lanes: 4,
+    };
 
     const fn is_within_limit(self) -> bool {
         self.memory_kib <= Self::LIMIT.memory_kib
@@ -170,19 +202,32 @@ impl Verifier {
     pub fn from_phc(text: &str) -> Result<Self, Invalid> {
         let malformed = || Invalid::new("not an argon2id PHC string");
         let parsed = phc::PasswordHash::new(text).map_err(|_| malformed())?;
-        if parsed.algorithm != Algorithm::Argon2id.ident() || parsed.version != Some(Version::V0x13.into()) {
+        if parsed.algorithm != Algorithm::Argon2id.ident()
+            || parsed.version != Some(Version::V0x13.into())
+        {
             return Err(Invalid::new("not argon2id version 19"));
         }
         let number = |name: &str| parsed.params.get_decimal(name).ok_or_else(malformed);
-        let cost = Cost { memory_kib: number("m")?, passes: number("t")?, lanes: number("p")? };
+        let cost = Cost {
+            memory_kib: number("m")?,
+            passes: number("t")?,
+            lanes: number("p")?,
+        };
         if parsed.params.iter().count() != 3 {
             return Err(malformed());
         }
         if !cost.is_within_limit() {
             return Err(Invalid::new("an argon2 cost above the limit"));
         }
-        let salt = parsed.salt.as_deref().and_then(|salt| salt.try_into().ok()).ok_or_else(malformed)?;
-        let hash = parsed.hash.and_then(|hash| hash.as_bytes().try_into().ok()).ok_or_else(malformed)?;
+        let salt = parsed
+            .salt
+            .as_deref()
+            .and_then(|salt| salt.try_into().ok())
+            .ok_or_else(malformed)?;
+        let hash = parsed
+            .hash
+            .and_then(|hash| hash.as_bytes().try_into().ok())
+            .ok_or_else(malformed)?;
         Ok(Self { cost, salt, hash })
     }
 
@@ -193,7 +238,11 @@ impl Verifier {
     #[must_use]
     pub fn to_phc(&self) -> String {
         const FITS: &str = "the lengths are within the format's";
-        let Cost { memory_kib, passes, lanes } = self.cost;
+        let Cost {
+            memory_kib,
+            passes,
+            lanes,
+        } = self.cost;
         let mut params = phc::ParamsString::new();
         for (name, value) in [("m", memory_kib), ("t", passes), ("p", lanes)] {
             params.add_decimal(name, value).expect(FITS);
@@ -220,7 +269,11 @@ impl Verifier {
     }
 
     fn run(&self, secret: SecretRef<'_>) -> Option<[u8; HASH_LENGTH]> {
-        let Cost { memory_kib, passes, lanes } = self.cost;
+        let Cost {
+            memory_kib,
+            passes,
+            lanes,
+        } = self.cost;
         let params = Params::new(memory_kib, passes, lanes, Some(HASH_LENGTH)).ok()?;
         let mut hash = [0; HASH_LENGTH];
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
@@ -232,7 +285,9 @@ impl Verifier {
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").field("cost", &self.cost).finish_non_exhaustive()
+        f.debug_struct("Verifier")
+            .field("cost", &self.cost)
+            .finish_non_exhaustive()
     }
 }
 
@@ -261,8 +316,13 @@ mod tests {
     #[test]
     fn a_secret_proves_itself_and_nothing_else_does() {
         let sealed = sealed(&secret(1));
-        assert!(sealed.passes_screen(secret(1).as_ref()) && sealed.verifier.verify(secret(1).as_ref()));
-        assert!(!sealed.passes_screen(secret(2).as_ref()) && !sealed.verifier.verify(secret(2).as_ref()));
+        assert!(
+            sealed.passes_screen(secret(1).as_ref()) && sealed.verifier.verify(secret(1).as_ref())
+        );
+        assert!(
+            !sealed.passes_screen(secret(2).as_ref())
+                && !sealed.verifier.verify(secret(2).as_ref())
+        );
     }
 
     #[test]

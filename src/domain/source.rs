@@ -39,13 +39,19 @@ impl IpAllowlist {
     /// If there are more than 1,000 entries, or one is neither an address nor a block.
     pub fn parse<S: AsRef<str>>(entries: &[S]) -> Result<Self, InvalidEntry> {
         if entries.len() > MAX_ENTRIES {
-            return Err(InvalidEntry { index: None, reason: Invalid::new("must have at most 1,000 entries") });
+            return Err(InvalidEntry {
+                index: None,
+                reason: Invalid::new("must have at most 1,000 entries"),
+            });
         }
         let mut nets = entries
             .iter()
             .enumerate()
             .map(|(index, entry)| {
-                parse_entry(entry.as_ref()).map_err(|reason| InvalidEntry { index: Some(index), reason })
+                parse_entry(entry.as_ref()).map_err(|reason| InvalidEntry {
+                    index: Some(index),
+                    reason,
+                })
             })
             .collect::<Result<Vec<IpNet>, _>>()?;
         nets.sort_unstable();
@@ -64,7 +70,11 @@ impl IpAllowlist {
             IpNet::V6(net) => Some((net.network().to_bits(), net.broadcast().to_bits())),
             IpNet::V4(_) => None,
         }));
-        Ok(Self(Some(Arc::new(Lists { entries: nets.into(), v4, v6 }))))
+        Ok(Self(Some(Arc::new(Lists {
+            entries: nets.into(),
+            v4,
+            v6,
+        }))))
     }
 
     /// The canonical entries; empty: any source.
@@ -88,15 +98,17 @@ impl IpAllowlist {
 /// Reads the address a request came from: IPv4 or IPv6, no port, no zone. `::ffff:a.b.c.d` is IPv4.
 #[must_use]
 pub fn parse_source(text: &str) -> Option<IpAddr> {
-    text.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+    text.parse::<IpAddr>()
+        .ok()
+        .map(|address| address.to_canonical())
 }
 
 fn parse_entry(text: &str) -> Result<IpNet, Invalid> {
     let net = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address),
-        Err(_) => text
-            .parse::<IpNet>()
-            .map_err(|_| Invalid::new("must be an IPv4 or IPv6 address, or a CIDR block such as 10.0.0.0/8"))?,
+        Err(_) => text.parse::<IpNet>().map_err(|_| {
+            Invalid::new("must be an IPv4 or IPv6 address, or a CIDR block such as 10.0.0.0/8")
+        })?,
     };
     Ok(match net {
         // ::ffff:0:0/96 is where IPv6 keeps IPv4.
@@ -165,19 +177,37 @@ mod tests {
             assert_eq!(refused.map_err(|e| e.index), Err(Some(1)), "{entry:?}");
         }
         assert!(IpAllowlist::parse(&vec!["10.0.0.1"; 1_000]).is_ok());
-        assert_eq!(IpAllowlist::parse(&vec!["10.0.0.1"; 1_001]).map_err(|e| e.index), Err(None));
+        assert_eq!(
+            IpAllowlist::parse(&vec!["10.0.0.1"; 1_001]).map_err(|e| e.index),
+            Err(None)
+        );
     }
 
     #[test]
     fn entries_are_canonical() {
-        let list = list(&["123.123.123.1/24", "10.0.0.1", "::ffff:10.0.0.1", "10.0.0.1/32", "2001:db8::1/32"]);
+        let list = list(&[
+            "123.123.123.1/24",
+            "10.0.0.1",
+            "::ffff:10.0.0.1",
+            "10.0.0.1/32",
+            "2001:db8::1/32",
+        ]);
         let entries: Vec<_> = list.entries().iter().map(ToString::to_string).collect();
-        assert_eq!(entries, ["10.0.0.1/32", "123.123.123.0/24", "2001:db8::/32"]);
+        assert_eq!(
+            entries,
+            ["10.0.0.1/32", "123.123.123.0/24", "2001:db8::/32"]
+        );
     }
 
     #[test]
     fn everything_is_the_empty_list() {
-        for entries in [&["0.0.0.0/0"][..], &["0.0.0.0/0", "::/0"], &["1.2.3.4/0"], &["::ffff:0:0/96"], &[]] {
+        for entries in [
+            &["0.0.0.0/0"][..],
+            &["0.0.0.0/0", "::/0"],
+            &["1.2.3.4/0"],
+            &["::ffff:0:0/96"],
+            &[],
+        ] {
             assert_eq!(list(entries), IpAllowlist::default(), "{entries:?}");
         }
         assert_ne!(list(&["::/0"]), IpAllowlist::default());

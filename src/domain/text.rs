@@ -48,7 +48,9 @@ pub fn is_dotted_name(text: &str, longest: usize) -> bool {
     let bytes = text.as_bytes();
     matches!(bytes, [b'a'..=b'z', ..])
         && bytes.len() <= longest
-        && bytes.iter().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
+        && bytes
+            .iter()
+            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
 }
 
 fn check_line(text: &str, longest: usize) -> Result<(), Invalid> {
@@ -58,11 +60,16 @@ fn check_line(text: &str, longest: usize) -> Result<(), Invalid> {
 fn check(text: &str, longest: usize, also_fine: fn(char) -> bool) -> Result<(), Invalid> {
     // Bytes first, so that a megabyte is refused without counting its characters.
     if text.len() > longest * 4 || text.chars().count() > longest {
-        return Err(Invalid::owned(format!("must have at most {longest} characters")));
+        return Err(Invalid::owned(format!(
+            "must have at most {longest} characters"
+        )));
     }
     match text.chars().find(|&c| is_misleading(c) && !also_fine(c)) {
         None => Ok(()),
-        Some(c) => Err(Invalid::owned(format!("must not contain U+{:04X}", u32::from(c)))),
+        Some(c) => Err(Invalid::owned(format!(
+            "must not contain U+{:04X}",
+            u32::from(c)
+        ))),
     }
 }
 
@@ -81,7 +88,14 @@ mod tests {
 
     #[test]
     fn a_text_cannot_mislead_its_reader() {
-        for bad in ["\u{202E}gpj.exe", "\u{1b}[31mred", "nul\0", "two\nlines", "\u{85}", "\u{2028}"] {
+        for bad in [
+            "\u{202E}gpj.exe",
+            "\u{1b}[31mred",
+            "nul\0",
+            "two\nlines",
+            "\u{85}",
+            "\u{2028}",
+        ] {
             assert!(check_display_name(bad).is_err(), "{bad:?}");
         }
         for good in ["", "Zahlungen – Süd", "短信", "👩‍🚀 rocket", &"ä".repeat(128)] {

@@ -38,7 +38,10 @@ impl Timestamp {
         Self {
             seconds: (nanos / NANOS_PER_SECOND).cast_signed(),
             // The remainder is below 10^9.
-            #[expect(clippy::cast_possible_truncation, reason = "a remainder below 10^9 fits")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "a remainder below 10^9 fits"
+            )]
             nanos: (nanos % NANOS_PER_SECOND) as u32,
         }
     }
@@ -81,7 +84,12 @@ mod tests {
     fn the_range_of_a_protobuf_timestamp_is_held() {
         assert!(Timestamp::new(MAX_SECONDS, 999_999_999).is_ok());
         assert!(Timestamp::new(MIN_SECONDS, 0).is_ok());
-        for (seconds, nanos) in [(MAX_SECONDS + 1, 0), (MIN_SECONDS - 1, 0), (0, -1), (0, 1_000_000_000)] {
+        for (seconds, nanos) in [
+            (MAX_SECONDS + 1, 0),
+            (MIN_SECONDS - 1, 0),
+            (0, -1),
+            (0, 1_000_000_000),
+        ] {
             assert!(Timestamp::new(seconds, nanos).is_err(), "{seconds} {nanos}");
         }
     }

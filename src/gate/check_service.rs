@@ -49,10 +49,22 @@ impl CheckApi {
 
     /// Decides one request. Whatever goes wrong, also a defect in here, ends in a status and never in an allow.
     async fn decide(&self, request: CheckRequest) -> Result<CheckResponse, Status> {
-        let CheckRequest { credential, permissions, source_address, workspace, labels } = request;
+        let CheckRequest {
+            credential,
+            permissions,
+            source_address,
+            workspace,
+            labels,
+        } = request;
         let credential = Zeroizing::new(credential);
         let decided = async {
-            match self.read(&credential, &permissions, &source_address, &workspace, &labels) {
+            match self.read(
+                &credential,
+                &permissions,
+                &source_address,
+                &workspace,
+                &labels,
+            ) {
                 Some(question) => self.checker.check(&question).await,
                 None => Ok(self.checker.refuse_malformed()),
             }
@@ -84,33 +96,59 @@ impl CheckApi {
         };
         let well_formed = permissions.len() <= permission::MAX_PERMISSIONS
             && labels.len() <= MAX_LABELS
-            && permissions.iter().all(|name| permission::is_permission(name));
-        well_formed.then_some(Question { credential: Credential(credential), workspace, permissions, source, labels })
+            && permissions
+                .iter()
+                .all(|name| permission::is_permission(name));
+        well_formed.then_some(Question {
+            credential: Credential(credential),
+            workspace,
+            permissions,
+            source,
+            labels,
+        })
     }
 }
 
 #[tonic::async_trait]
 impl CheckService for CheckApi {
-    async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+    async fn check(
+        &self,
+        request: Request<CheckRequest>,
+    ) -> Result<Response<CheckResponse>, Status> {
         self.decide(request.into_inner()).await.map(Response::new)
     }
 
-    async fn batch_check(&self, request: Request<BatchCheckRequest>) -> Result<Response<BatchCheckResponse>, Status> {
+    async fn batch_check(
+        &self,
+        request: Request<BatchCheckRequest>,
+    ) -> Result<Response<BatchCheckResponse>, Status> {
         let checks = request.into_inner().checks;
         if checks.len() > MAX_BATCH {
-            return Err(invalid_fields(vec![("checks".to_owned(), "must have at most 1,000 items".to_owned())]));
+            return Err(invalid_fields(vec![(
+                "checks".to_owned(),
+                "must have at most 1,000 items".to_owned(),
+            )]));
         }
         let mut results = Vec::with_capacity(checks.len());
         // One after the other: a batch of new secrets waits for its own argon2 runs and crowds out nobody else's.
         for check in checks {
-            results.push(self.decide(check).await.unwrap_or_else(|_| undecided_item()));
+            results.push(
+                self.decide(check)
+                    .await
+                    .unwrap_or_else(|_| undecided_item()),
+            );
         }
         Ok(Response::new(BatchCheckResponse { results }))
     }
 }
 
 fn undecided_item() -> CheckResponse {
-    CheckResponse { allowed: false, reason: ReasonCode::Undecided.into(), key: None, revision: String::new() }
+    CheckResponse {
+        allowed: false,
+        reason: ReasonCode::Undecided.into(),
+        key: None,
+        revision: String::new(),
+    }
 }
 
 impl From<Undecided> for Status {
@@ -126,7 +164,11 @@ impl From<Undecided> for Status {
 
 impl From<Answer> for CheckResponse {
     fn from(answer: Answer) -> Self {
-        let Answer { reason, key, revision } = answer;
+        let Answer {
+            reason,
+            key,
+            revision,
+        } = answer;
         let (allowed, code) = match reason {
             Reason::Ok => (true, ReasonCode::Ok),
             Reason::InvalidCredential => (false, ReasonCode::InvalidCredential),
@@ -136,18 +178,30 @@ impl From<Answer> for CheckResponse {
             Reason::PermissionDenied => (false, ReasonCode::PermissionDenied),
             Reason::InvalidRequest => (false, ReasonCode::InvalidRequest),
         };
-        Self { allowed, reason: code.into(), key: key.map(Into::into), revision: Revision::to_string(&revision) }
+        Self {
+            allowed,
+            reason: code.into(),
+            key: key.map(Into::into),
+            revision: Revision::to_string(&revision),
+        }
     }
 }
 
 impl From<ProvedKey> for v1::CheckedKey {
     fn from(key: ProvedKey) -> Self {
-        let ProvedKey { name, owner, expire_time, labels } = key;
+        let ProvedKey {
+            name,
+            owner,
+            expire_time,
+            labels,
+        } = key;
         Self {
             name,
             owner,
-            expire_time: expire_time
-                .map(|time| prost_types::Timestamp { seconds: time.seconds(), nanos: time.nanos().cast_signed() }),
+            expire_time: expire_time.map(|time| prost_types::Timestamp {
+                seconds: time.seconds(),
+                nanos: time.nanos().cast_signed(),
+            }),
             labels: labels.into_iter().collect(),
         }
     }

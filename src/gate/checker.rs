@@ -116,7 +116,10 @@ enum Look<R> {
 
 impl<C: Clock> Clone for Checker<C> {
     fn clone(&self) -> Self {
-        Self { parts: self.parts.clone(), recorder: self.recorder.clone() }
+        Self {
+            parts: self.parts.clone(),
+            recorder: self.recorder.clone(),
+        }
     }
 }
 
@@ -130,7 +133,10 @@ impl<C: Clock> Checker<C> {
     /// A checker of the same process that counts with another recorder.
     #[must_use]
     pub fn with_recorder(&self, recorder: CheckRecorder) -> Self {
-        Self { parts: self.parts.clone(), recorder }
+        Self {
+            parts: self.parts.clone(),
+            recorder,
+        }
     }
 
     /// Decides one request. Keys of the `system` workspace never pass.
@@ -140,15 +146,23 @@ impl<C: Clock> Checker<C> {
     pub async fn check(&self, question: &Question<'_>) -> Result<Answer, Undecided> {
         let started = self.parts.clock.now().boottime;
         let answer = self.decide(question).await;
-        self.recorder.record(answer.as_ref().ok().map(|answer| answer.reason), self.since(started));
+        self.recorder.record(
+            answer.as_ref().ok().map(|answer| answer.reason),
+            self.since(started),
+        );
         answer
     }
 
     /// Counts a request that was too malformed to be a question, and answers it.
     #[must_use]
     pub fn refuse_malformed(&self) -> Answer {
-        self.recorder.record(Some(Reason::InvalidRequest), Duration::ZERO);
-        Answer { reason: Reason::InvalidRequest, key: None, revision: self.parts.keyring.applied() }
+        self.recorder
+            .record(Some(Reason::InvalidRequest), Duration::ZERO);
+        Answer {
+            reason: Reason::InvalidRequest,
+            key: None,
+            revision: self.parts.keyring.applied(),
+        }
     }
 
     async fn decide(&self, question: &Question<'_>) -> Result<Answer, Undecided> {
@@ -160,7 +174,9 @@ impl<C: Clock> Checker<C> {
             key: Some(ProvedKey::of(&cached.key, question.labels)),
             revision,
         };
-        let proved = self.prove(question.credential, question.workspace, answer).await?;
+        let proved = self
+            .prove(question.credential, question.workspace, answer)
+            .await?;
         Ok(proved.unwrap_or_else(refused))
     }
 
@@ -178,7 +194,10 @@ impl<C: Clock> Checker<C> {
             let in_force = judge(&cached.key, nothing_asked, source, now.wall) == Reason::Ok;
             in_force.then(|| (cached.key.clone(), cached.revision))
         };
-        Ok(self.prove(credential, SYSTEM_WORKSPACE, answer).await?.unwrap_or(None))
+        Ok(self
+            .prove(credential, SYSTEM_WORKSPACE, answer)
+            .await?
+            .unwrap_or(None))
     }
 
     /// Finds the key that a credential proves, and answers what `answer` makes of it; `Err(revision)`: it proves none.
@@ -194,16 +213,20 @@ impl<C: Clock> Checker<C> {
             .filter(|presented| presented.workspace.is_none_or(|named| named == workspace));
         for _ in 0..MOST_ROUNDS {
             let now = self.hold_lease()?;
-            let Some(presented) = presented else { return Ok(Err(self.parts.keyring.applied())) };
+            let Some(presented) = presented else {
+                return Ok(Err(self.parts.keyring.applied()));
+            };
             match self.look(presented, workspace, now, &answer)? {
                 Look::Proved(answer) => return Ok(Ok(answer)),
                 Look::Refused(revision) => return Ok(Err(revision)),
-                Look::Unproved(slot) => match self.parts.verify.verify(&slot, presented.secret).await {
-                    // The record may be another by now: start again.
-                    Ok(true) => {}
-                    Ok(false) => return Ok(Err(self.parts.keyring.applied())),
-                    Err(NoVerdict) => return Err(Undecided::Overloaded),
-                },
+                Look::Unproved(slot) => {
+                    match self.parts.verify.verify(&slot, presented.secret).await {
+                        // The record may be another by now: start again.
+                        Ok(true) => {}
+                        Ok(false) => return Ok(Err(self.parts.keyring.applied())),
+                        Err(NoVerdict) => return Err(Undecided::Overloaded),
+                    }
+                }
             }
         }
         Err(Undecided::Overloaded)
@@ -215,7 +238,11 @@ impl<C: Clock> Checker<C> {
         // during it.
         let deadline = self.parts.lease.deadline();
         let now = self.parts.clock.now();
-        if now.boottime >= deadline { Err(Undecided::Fenced) } else { Ok(now) }
+        if now.boottime >= deadline {
+            Err(Undecided::Fenced)
+        } else {
+            Ok(now)
+        }
     }
 
     fn look<R>(
@@ -227,16 +254,20 @@ impl<C: Clock> Checker<C> {
     ) -> Result<Look<R>, Undecided> {
         // The revision is read before the record, so the record is at least that new.
         let revision = self.parts.keyring.applied();
-        self.parts.keyring.with(presented.key_id, |entry| match entry {
-            None => Ok(Look::Refused(revision)),
-            Some(Entry::Unreadable) => Err(Undecided::Unreadable),
-            Some(Entry::Key(cached)) if cached.key.workspace.as_str() != workspace => Ok(Look::Refused(revision)),
-            Some(Entry::Key(cached)) => Ok(match self.match_secret(cached, presented.secret) {
-                Match::Proved => Look::Proved(answer(cached, now, revision)),
-                Match::Wrong => Look::Refused(revision),
-                Match::Unproved(slot) => Look::Unproved(slot),
-            }),
-        })
+        self.parts
+            .keyring
+            .with(presented.key_id, |entry| match entry {
+                None => Ok(Look::Refused(revision)),
+                Some(Entry::Unreadable) => Err(Undecided::Unreadable),
+                Some(Entry::Key(cached)) if cached.key.workspace.as_str() != workspace => {
+                    Ok(Look::Refused(revision))
+                }
+                Some(Entry::Key(cached)) => Ok(match self.match_secret(cached, presented.secret) {
+                    Match::Proved => Look::Proved(answer(cached, now, revision)),
+                    Match::Wrong => Look::Refused(revision),
+                    Match::Unproved(slot) => Look::Unproved(slot),
+                }),
+            })
     }
 
     fn match_secret(&self, cached: &CachedKey, secret: SecretRef<'_>) -> Match {
@@ -271,14 +302,21 @@ impl ProvedKey {
             name: key.name().to_string(),
             owner: key.owner.to_string(),
             expire_time: key.expire_time,
-            labels: labels.iter().filter_map(|name| Some((name.clone(), key.labels.get(name)?.to_owned()))).collect(),
+            labels: labels
+                .iter()
+                .filter_map(|name| Some((name.clone(), key.labels.get(name)?.to_owned())))
+                .collect(),
         }
     }
 }
 
 /// The one answer to a credential that proves nothing.
 fn refused(revision: Revision) -> Answer {
-    Answer { reason: Reason::InvalidCredential, key: None, revision }
+    Answer {
+        reason: Reason::InvalidCredential,
+        key: None,
+        revision,
+    }
 }
 
 #[cfg(test)]

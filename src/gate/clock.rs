@@ -38,7 +38,9 @@ impl SystemClock {
     /// Reads both clocks for the first time.
     #[must_use]
     pub fn new() -> Self {
-        let clock = Self { wall_offset: AtomicU64::new(0) };
+        let clock = Self {
+            wall_offset: AtomicU64::new(0),
+        };
         clock.follow_steps();
         clock
     }
@@ -63,7 +65,10 @@ impl Clock for SystemClock {
     fn now(&self) -> Now {
         let boottime = read(ClockId::Boottime);
         let wall = Timestamp::from_unix_nanos(boottime + self.wall_offset.load(Ordering::Relaxed));
-        Now { boottime: Boottime(boottime), wall }
+        Now {
+            boottime: Boottime(boottime),
+            wall,
+        }
     }
 }
 
@@ -95,6 +100,9 @@ mod tests {
     fn the_wall_clock_is_the_machines() {
         let before = Timestamp::from_unix_nanos(read(ClockId::Realtime)).seconds();
         let read_now = SystemClock::new().now().wall.seconds();
-        assert!((before..=before + 5).contains(&read_now), "{before} {read_now}");
+        assert!(
+            (before..=before + 5).contains(&read_now),
+            "{before} {read_now}"
+        );
     }
 }

@@ -144,16 +144,31 @@ impl Keyring {
     ) -> Vec<WorkspaceRecord> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let directory = self.directory();
-        let following = directory.workspaces.range::<WorkspaceId, _>((from, Bound::Unbounded));
-        following.filter(|(id, _)| wanted(id)).take(limit).map(|(_, record)| record.clone()).collect()
+        let following = directory
+            .workspaces
+            .range::<WorkspaceId, _>((from, Bound::Unbounded));
+        following
+            .filter(|(id, _)| wanted(id))
+            .take(limit)
+            .map(|(_, record)| record.clone())
+            .collect()
     }
 
     /// Up to `limit` keys of a workspace after `after`, oldest first.
     #[must_use]
-    pub fn list_keys(&self, workspace: &WorkspaceId, after: Option<ListPosition>, limit: usize) -> Vec<KeyRecord> {
+    pub fn list_keys(
+        &self,
+        workspace: &WorkspaceId,
+        after: Option<ListPosition>,
+        limit: usize,
+    ) -> Vec<KeyRecord> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let positions: Vec<ListPosition> = match self.directory().keys.get(workspace) {
-            Some(keys) => keys.range((from, Bound::Unbounded)).take(limit).copied().collect(),
+            Some(keys) => keys
+                .range((from, Bound::Unbounded))
+                .take(limit)
+                .copied()
+                .collect(),
             None => return Vec::new(),
         };
         // A key that went between the two looks is simply not listed.
@@ -185,7 +200,10 @@ impl Keyring {
     }
 
     fn directory(&self) -> std::sync::RwLockReadGuard<'_, Directory> {
-        self.0.directory.read().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .directory
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -266,7 +284,9 @@ impl KeyringWriter {
             tracing::error!(record = ?id, "a stored record cannot be read; nothing is allowed on its account");
             self.unreadable.insert(id);
         }
-        self.shared.unreadable.store(self.unreadable.len() as u64, Ordering::Relaxed);
+        self.shared
+            .unreadable
+            .store(self.unreadable.len() as u64, Ordering::Relaxed);
     }
 
     /// Declares everything up to `revision` to be in force.
@@ -277,26 +297,50 @@ impl KeyringWriter {
     }
 
     fn place_key(&mut self, id: KeyId, record: KeyRecord) {
-        let KeyRecord { mut key, secrets, revision } = record;
+        let KeyRecord {
+            mut key,
+            secrets,
+            revision,
+        } = record;
         key.permissions = share(&mut self.permissions, key.permissions);
         key.owner = share(&mut self.texts, key.owner);
-        let position = ListPosition { create_time: key.create_time, id };
+        let position = ListPosition {
+            create_time: key.create_time,
+            id,
+        };
         let workspace = key.workspace.clone();
 
         let keys = self.shared.keys.pin();
         let old = keys.get(&id);
-        let slots = secrets.into_iter().map(|secret| keep_or_make_slot(old, secret)).collect();
+        let slots = secrets
+            .into_iter()
+            .map(|secret| keep_or_make_slot(old, secret))
+            .collect();
         let is_new = !matches!(old, Some(Entry::Key(_)));
-        keys.insert(id, Entry::Key(CachedKey { key, slots, revision }));
+        keys.insert(
+            id,
+            Entry::Key(CachedKey {
+                key,
+                slots,
+                revision,
+            }),
+        );
         if is_new {
-            self.directory().keys.entry(workspace).or_default().insert(position);
+            self.directory()
+                .keys
+                .entry(workspace)
+                .or_default()
+                .insert(position);
         }
     }
 
     fn remove_key(&self, id: KeyId) {
         let keys = self.shared.keys.pin();
         if let Some(Entry::Key(CachedKey { key, .. })) = keys.remove(&id) {
-            let position = ListPosition { create_time: key.create_time, id };
+            let position = ListPosition {
+                create_time: key.create_time,
+                id,
+            };
             if let Some(listed) = self.directory().keys.get_mut(&key.workspace) {
                 listed.remove(&position);
             }
@@ -304,7 +348,10 @@ impl KeyringWriter {
     }
 
     fn directory(&self) -> std::sync::RwLockWriteGuard<'_, Directory> {
-        self.shared.directory.write().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .directory
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -321,7 +368,10 @@ fn keep_or_make_slot(old: Option<&Entry>, secret: Secret) -> Arc<Slot> {
     {
         return slot.clone();
     }
-    Arc::new(Slot { secret, memo: Memo::default() })
+    Arc::new(Slot {
+        secret,
+        memo: Memo::default(),
+    })
 }
 
 /// The value itself, or the equal one that is kept already.
@@ -340,13 +390,19 @@ fn share<T: Clone + Eq + Hash>(kept: &mut HashSet<T>, value: T) -> T {
 
 /// 16 bits of epoch and 48 of number: one atomic, so that no reader sees half of a change.
 fn pack(revision: Revision) -> u64 {
-    assert!(revision.number < 1 << 48 && revision.epoch < 1 << 16, "revision {revision} is out of range");
+    assert!(
+        revision.number < 1 << 48 && revision.epoch < 1 << 16,
+        "revision {revision} is out of range"
+    );
     u64::from(revision.epoch) << 48 | revision.number
 }
 
 fn unpack(packed: u64) -> Revision {
     let epoch = u32::try_from(packed >> 48).expect("16 bits fit in 32");
-    Revision { epoch, number: packed & ((1 << 48) - 1) }
+    Revision {
+        epoch,
+        number: packed & ((1 << 48) - 1),
+    }
 }
 
 /// Key ids are random bits that only this project draws, so they are their own hash.

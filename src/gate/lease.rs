@@ -18,7 +18,9 @@ impl Lease {
     /// A lease that does not run out: for a store that no other replica changes.
     #[must_use]
     pub const fn unlimited() -> Self {
-        Self { deadline: AtomicU64::new(u64::MAX) }
+        Self {
+            deadline: AtomicU64::new(u64::MAX),
+        }
     }
 
     /// Ends the lease at once and for good.

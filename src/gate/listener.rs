@@ -82,11 +82,15 @@ pub async fn run(
         let (sockets, queue) = mpsc::unbounded_channel();
         let (done, ended) = tokio::sync::oneshot::channel::<()>();
         let (services, shutdown) = (services(), shutdown.clone());
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        thread::Builder::new().name(format!("gate-{index}")).spawn(move || {
-            runtime.block_on(run_worker(queue, services, shutdown));
-            drop(done);
-        })?;
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        thread::Builder::new()
+            .name(format!("gate-{index}"))
+            .spawn(move || {
+                runtime.block_on(run_worker(queue, services, shutdown));
+                drop(done);
+            })?;
         workers.push(sockets);
         running.spawn(ended);
     }
@@ -136,7 +140,10 @@ async fn run_worker(
     shutdown: watch::Receiver<bool>,
 ) {
     let GateServices { check, others } = services;
-    let service = GateService { check: CheckServiceServer::new(check).max_decoding_message_size(MAX_MESSAGE), others };
+    let service = GateService {
+        check: CheckServiceServer::new(check).max_decoding_message_size(MAX_MESSAGE),
+        others,
+    };
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -150,7 +157,12 @@ async fn run_worker(
     while connections.join_next().await.is_some() {}
 }
 
-fn serve(socket: Socket, service: &GateService, shutdown: &watch::Receiver<bool>, connections: &mut JoinSet<()>) {
+fn serve(
+    socket: Socket,
+    service: &GateService,
+    shutdown: &watch::Receiver<bool>,
+    connections: &mut JoinSet<()>,
+) {
     let (service, shutdown) = (service.clone(), shutdown.clone());
     let opened = match socket {
         Socket::Tcp(socket) => tokio::net::TcpStream::from_std(socket).map(|stream| {
@@ -165,8 +177,11 @@ fn serve(socket: Socket, service: &GateService, shutdown: &watch::Receiver<bool>
     }
 }
 
-async fn serve_connection<I>(io: TokioIo<I>, service: GateService, mut shutdown: watch::Receiver<bool>)
-where
+async fn serve_connection<I>(
+    io: TokioIo<I>,
+    service: GateService,
+    mut shutdown: watch::Receiver<bool>,
+) where
     I: AsyncRead + AsyncWrite + Unpin + 'static,
     TokioIo<I>: Read + Write,
 {
@@ -204,11 +219,10 @@ impl hyper::service::Service<Request<Incoming>> for GateService {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let is_check = request
-            .uri()
-            .path()
-            .strip_prefix('/')
-            .is_some_and(|path| path.strip_prefix(SERVICE_NAME).is_some_and(|method| method.starts_with('/')));
+        let is_check = request.uri().path().strip_prefix('/').is_some_and(|path| {
+            path.strip_prefix(SERVICE_NAME)
+                .is_some_and(|method| method.starts_with('/'))
+        });
         if is_check {
             // The generated service is always ready.
             self.check.clone().call(request)

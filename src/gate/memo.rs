@@ -27,13 +27,24 @@ impl MemoKey {
     pub(super) fn random() -> Result<Self, getrandom::Error> {
         let mut block = Zeroizing::new([0u8; 64]);
         getrandom::fill(&mut *block)?;
-        Ok(Self { keyed: Sha256::new_with_prefix(&*block) })
+        Ok(Self {
+            keyed: Sha256::new_with_prefix(&*block),
+        })
     }
 
     /// Hashes a presented secret.
     pub(super) fn hash(&self, secret: SecretRef<'_>) -> SecretHash {
-        let digest: [u8; 32] = self.keyed.clone().chain_update(secret.expose()).finalize().into();
-        SecretHash(*digest.first_chunk().expect("a digest is longer than 16 bytes"))
+        let digest: [u8; 32] = self
+            .keyed
+            .clone()
+            .chain_update(secret.expose())
+            .finalize()
+            .into();
+        SecretHash(
+            *digest
+                .first_chunk()
+                .expect("a digest is longer than 16 bytes"),
+        )
     }
 }
 

@@ -11,8 +11,20 @@ use std::{
 use crate::domain::decision::Reason;
 
 /// Upper bounds of the latency buckets, in nanoseconds. What takes longer counts in the sum and the total only.
-pub const BUCKETS_NANOS: [u64; 12] =
-    [250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 10_000_000, 100_000_000];
+pub const BUCKETS_NANOS: [u64; 12] = [
+    250,
+    500,
+    1_000,
+    2_500,
+    5_000,
+    10_000,
+    50_000,
+    100_000,
+    500_000,
+    1_000_000,
+    10_000_000,
+    100_000_000,
+];
 
 /// How a check can end: decided for one of the reasons, or not decided.
 const OUTCOMES: usize = Reason::ALL.len() + 1;
@@ -33,11 +45,16 @@ pub struct CheckRecorder(Arc<Shard>);
 impl CheckRecorder {
     /// Counts a check; `None`: it was not decided.
     pub fn record(&self, outcome: Option<Reason>, took: Duration) {
-        let Shard { outcomes, buckets, nanos } = &*self.0;
+        let Shard {
+            outcomes,
+            buckets,
+            nanos,
+        } = &*self.0;
         let outcome = outcome.map_or(OUTCOMES - 1, |reason| reason as usize);
         outcomes[outcome].fetch_add(1, Ordering::Relaxed);
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        buckets[BUCKETS_NANOS.partition_point(|&bound| bound < took)].fetch_add(1, Ordering::Relaxed);
+        buckets[BUCKETS_NANOS.partition_point(|&bound| bound < took)]
+            .fetch_add(1, Ordering::Relaxed);
         nanos.fetch_add(took, Ordering::Relaxed);
     }
 }
@@ -63,7 +80,10 @@ impl CheckMetrics {
     #[must_use]
     pub fn recorder(&self) -> CheckRecorder {
         let shard = Arc::new(Shard::default());
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(shard.clone());
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(shard.clone());
         CheckRecorder(shard)
     }
 
@@ -72,11 +92,20 @@ impl CheckMetrics {
     pub fn totals(&self) -> CheckTotals {
         let shards = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let sum = |read: &dyn Fn(&Shard) -> &AtomicU64| -> u64 {
-            shards.iter().map(|shard| read(shard).load(Ordering::Relaxed)).sum()
+            shards
+                .iter()
+                .map(|shard| read(shard).load(Ordering::Relaxed))
+                .sum()
         };
-        let names = Reason::ALL.map(Reason::name).into_iter().chain(["UNDECIDED"]);
+        let names = Reason::ALL
+            .map(Reason::name)
+            .into_iter()
+            .chain(["UNDECIDED"]);
         CheckTotals {
-            outcomes: names.enumerate().map(|(i, name)| (name, sum(&|shard| &shard.outcomes[i]))).collect(),
+            outcomes: names
+                .enumerate()
+                .map(|(i, name)| (name, sum(&|shard| &shard.outcomes[i])))
+                .collect(),
             buckets: std::array::from_fn(|i| sum(&|shard| &shard.buckets[i])),
             took: Duration::from_nanos(sum(&|shard| &shard.nanos)),
         }
@@ -97,8 +126,23 @@ mod tests {
         two.record(None, Duration::ZERO);
         let totals = metrics.totals();
         let of = |name| totals.outcomes.iter().find(|(n, _)| *n == name).unwrap().1;
-        assert_eq!([of("OK"), of("KEY_DISABLED"), of("UNDECIDED"), of("KEY_EXPIRED")], [2, 1, 1, 0]);
-        assert_eq!((totals.buckets[0], totals.buckets[1], totals.buckets[BUCKETS_NANOS.len()]), (2, 1, 1));
+        assert_eq!(
+            [
+                of("OK"),
+                of("KEY_DISABLED"),
+                of("UNDECIDED"),
+                of("KEY_EXPIRED")
+            ],
+            [2, 1, 1, 0]
+        );
+        assert_eq!(
+            (
+                totals.buckets[0],
+                totals.buckets[1],
+                totals.buckets[BUCKETS_NANOS.len()]
+            ),
+            (2, 1, 1)
+        );
         assert_eq!(totals.buckets.iter().sum::<u64>(), 4);
         assert_eq!(totals.took, Duration::from_nanos(9_000_000_501));
     }

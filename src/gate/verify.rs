@@ -68,20 +68,29 @@ impl VerifyPool {
     }
 
     /// Has argon2 judge a secret that nothing else could, and remembers a match in the slot.
-    pub(super) async fn verify(&self, slot: &Arc<Slot>, secret: SecretRef<'_>) -> Result<bool, NoVerdict> {
+    pub(super) async fn verify(
+        &self,
+        slot: &Arc<Slot>,
+        secret: SecretRef<'_>,
+    ) -> Result<bool, NoVerdict> {
         let deadline = Instant::now() + LONGEST_WAIT;
         let waiting = Waiting::new(&self.counters);
         let shed = |_| {
             self.counters.shed.fetch_add(1, Ordering::Relaxed);
             NoVerdict
         };
-        let turn = timeout_at(deadline, self.turn(slot).lock_owned()).await.map_err(shed)?;
+        let turn = timeout_at(deadline, self.turn(slot).lock_owned())
+            .await
+            .map_err(shed)?;
         let hash = self.hash(secret);
         if let Some(verdict) = slot.memo.recall(hash) {
             return Ok(verdict);
         }
         let permits = self.permits.clone();
-        let permit = timeout_at(deadline, permits.acquire_owned()).await.map_err(shed)?.map_err(|_| NoVerdict)?;
+        let permit = timeout_at(deadline, permits.acquire_owned())
+            .await
+            .map_err(shed)?
+            .map_err(|_| NoVerdict)?;
         drop(waiting);
 
         self.counters.runs.fetch_add(1, Ordering::Relaxed);

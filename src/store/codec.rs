@@ -26,7 +26,11 @@ const SCHEMA: u32 = 1;
 
 /// Encodes a key's record.
 pub(super) fn encode_key(record: &KeyRecord) -> Vec<u8> {
-    let KeyRecord { key, secrets, revision } = record;
+    let KeyRecord {
+        key,
+        secrets,
+        revision,
+    } = record;
     let Key {
         id,
         workspace,
@@ -52,22 +56,36 @@ pub(super) fn encode_key(record: &KeyRecord) -> Vec<u8> {
             owner: owner.to_string(),
             disabled: *disabled,
             permissions: permissions.iter().map(str::to_owned).collect(),
-            ip_allowlist: ip_allowlist.entries().iter().map(ToString::to_string).collect(),
+            ip_allowlist: ip_allowlist
+                .entries()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             labels: labels
                 .iter()
-                .map(|(name, value)| stored::Label { name: name.to_owned(), value: value.to_owned() })
+                .map(|(name, value)| stored::Label {
+                    name: name.to_owned(),
+                    value: value.to_owned(),
+                })
                 .collect(),
             create_time: Some(encode_time(*create_time)),
             update_time: Some(encode_time(*update_time)),
             expire_time: expire_time.map(encode_time),
             secrets: secrets
                 .iter()
-                .map(|Secret { id, verifier, screen, create_time }| stored::Secret {
-                    id: *id,
-                    phc: verifier.to_phc(),
-                    screen: *screen,
-                    create_time: Some(encode_time(*create_time)),
-                })
+                .map(
+                    |Secret {
+                         id,
+                         verifier,
+                         screen,
+                         create_time,
+                     }| stored::Secret {
+                        id: *id,
+                        phc: verifier.to_phc(),
+                        screen: *screen,
+                        create_time: Some(encode_time(*create_time)),
+                    },
+                )
                 .collect(),
             token_prefix: token_prefix.as_str().to_owned(),
         }),
@@ -76,7 +94,13 @@ pub(super) fn encode_key(record: &KeyRecord) -> Vec<u8> {
 
 /// Encodes a workspace's record.
 pub(super) fn encode_workspace(record: &WorkspaceRecord) -> Vec<u8> {
-    let Workspace { id, display_name, token_prefix, create_time, update_time } = &record.workspace;
+    let Workspace {
+        id,
+        display_name,
+        token_prefix,
+        create_time,
+        update_time,
+    } = &record.workspace;
     encode(
         record.revision,
         stored::record::Kind::Workspace(stored::Workspace {
@@ -90,12 +114,28 @@ pub(super) fn encode_workspace(record: &WorkspaceRecord) -> Vec<u8> {
 }
 
 fn encode(revision: Revision, kind: stored::record::Kind) -> Vec<u8> {
-    stored::Record { schema: SCHEMA, epoch: revision.epoch, number: revision.number, kind: Some(kind) }.encode_to_vec()
+    stored::Record {
+        schema: SCHEMA,
+        epoch: revision.epoch,
+        number: revision.number,
+        kind: Some(kind),
+    }
+    .encode_to_vec()
 }
 
 /// Encodes an event with its digest.
 pub(super) fn encode_event(revision: Revision, event: &Event) -> Vec<u8> {
-    let Event { time, actor, team, action, method, entity, resource, changes, source_address } = event;
+    let Event {
+        time,
+        actor,
+        team,
+        action,
+        method,
+        entity,
+        resource,
+        changes,
+        source_address,
+    } = event;
     let mut message = stored::Event {
         schema: SCHEMA,
         epoch: revision.epoch,
@@ -135,25 +175,34 @@ pub(super) fn encode_event(revision: Revision, event: &Event) -> Vec<u8> {
 
 /// Decodes what stands under an id. Nothing may be newer than the store's `head`.
 pub(super) fn decode(id: &RecordId, bytes: &[u8], head: Revision) -> Stored {
-    decode_record(id, bytes, head).unwrap_or_else(|Invalid(why)| Stored::Unreadable(why.into_owned()))
+    decode_record(id, bytes, head)
+        .unwrap_or_else(|Invalid(why)| Stored::Unreadable(why.into_owned()))
 }
 
 fn decode_record(id: &RecordId, bytes: &[u8], head: Revision) -> Result<Stored, Invalid> {
     let record = stored::Record::decode(bytes).map_err(|_| Invalid::new("not a record"))?;
     if record.schema != SCHEMA {
-        return Err(Invalid::owned(format!("schema {} is not known to this version", record.schema)));
+        return Err(Invalid::owned(format!(
+            "schema {} is not known to this version",
+            record.schema
+        )));
     }
-    let revision = Revision { epoch: record.epoch, number: record.number };
+    let revision = Revision {
+        epoch: record.epoch,
+        number: record.number,
+    };
     if revision > head {
-        return Err(Invalid::owned(format!("revision {revision} is ahead of the store's {head}")));
+        return Err(Invalid::owned(format!(
+            "revision {revision} is ahead of the store's {head}"
+        )));
     }
     match (id, record.kind) {
         (RecordId::Key(id), Some(stored::record::Kind::Key(key))) => {
             Ok(Stored::Key(Box::new(decode_key(*id, key, revision)?)))
         }
-        (RecordId::Workspace(id), Some(stored::record::Kind::Workspace(workspace))) => {
-            Ok(Stored::Workspace(decode_workspace(id, workspace, revision)?))
-        }
+        (RecordId::Workspace(id), Some(stored::record::Kind::Workspace(workspace))) => Ok(
+            Stored::Workspace(decode_workspace(id, workspace, revision)?),
+        ),
         _ => Err(Invalid::new("of another kind than its id")),
     }
 }
@@ -188,10 +237,15 @@ fn decode_key(id: KeyId, message: stored::Key, revision: Revision) -> Result<Key
         disabled,
         permissions: PermissionSet::new(permissions),
         ip_allowlist: decode_allowlist(&ip_allowlist)?,
-        labels: labels.into_iter().map(|label| (label.name, label.value)).collect::<Labels>(),
+        labels: labels
+            .into_iter()
+            .map(|label| (label.name, label.value))
+            .collect::<Labels>(),
         create_time: decode_time(create_time)?,
         update_time: decode_time(update_time)?,
-        expire_time: expire_time.map(|time| decode_time(Some(time))).transpose()?,
+        expire_time: expire_time
+            .map(|time| decode_time(Some(time)))
+            .transpose()?,
     };
     let secrets = secrets
         .into_iter()
@@ -204,7 +258,11 @@ fn decode_key(id: KeyId, message: stored::Key, revision: Revision) -> Result<Key
             })
         })
         .collect::<Result<Vec<_>, Invalid>>()?;
-    Ok(KeyRecord { key, secrets, revision })
+    Ok(KeyRecord {
+        key,
+        secrets,
+        revision,
+    })
 }
 
 fn decode_allowlist(entries: &[String]) -> Result<IpAllowlist, Invalid> {
@@ -221,7 +279,13 @@ fn decode_workspace(
     message: stored::Workspace,
     revision: Revision,
 ) -> Result<WorkspaceRecord, Invalid> {
-    let stored::Workspace { id: own_id, display_name, token_prefix, create_time, update_time } = message;
+    let stored::Workspace {
+        id: own_id,
+        display_name,
+        token_prefix,
+        create_time,
+        update_time,
+    } = message;
     if own_id != id.as_str() {
         return Err(Invalid::new("the record of another workspace"));
     }
@@ -232,11 +296,17 @@ fn decode_workspace(
         create_time: decode_time(create_time)?,
         update_time: decode_time(update_time)?,
     };
-    Ok(WorkspaceRecord { workspace, revision })
+    Ok(WorkspaceRecord {
+        workspace,
+        revision,
+    })
 }
 
 fn encode_time(time: Timestamp) -> stored::Time {
-    stored::Time { seconds: time.seconds(), nanos: time.nanos() }
+    stored::Time {
+        seconds: time.seconds(),
+        nanos: time.nanos(),
+    }
 }
 
 fn decode_time(time: Option<stored::Time>) -> Result<Timestamp, Invalid> {

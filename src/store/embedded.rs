@@ -11,12 +11,14 @@ use std::{
 
 use async_trait::async_trait;
 use redb::{
-    Database, DatabaseError, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _, StorageBackend, Table,
-    TableDefinition, WriteTransaction,
+    Database, DatabaseError, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _,
+    StorageBackend, Table, TableDefinition, WriteTransaction,
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Batch, Change, CommitError, RecordId, Snapshot, Store, StoreError, Stored, Write, codec};
+use super::{
+    Batch, Change, CommitError, RecordId, Snapshot, Store, StoreError, Stored, Write, codec,
+};
 use crate::domain::{
     id::{KeyId, Revision, WorkspaceId},
     key::KeyRecord,
@@ -86,20 +88,36 @@ impl EmbeddedStore {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_backend(backend: impl StorageBackend) -> Result<Self, StoreError> {
-        Self::start(Database::builder().create_with_backend(backend).map_err(failed)?)
+        Self::start(
+            Database::builder()
+                .create_with_backend(backend)
+                .map_err(failed)?,
+        )
     }
 
     fn start(database: Database) -> Result<Self, StoreError> {
         let database = Arc::new(database);
         let head = prepare(&database)?;
-        let shared = Arc::new(Mutex::new(Shared { head, followers: Vec::new() }));
+        let shared = Arc::new(Mutex::new(Shared {
+            head,
+            followers: Vec::new(),
+        }));
         let (queue, requests) = mpsc::channel(QUEUE);
-        let mut writer = Writer { database: database.clone(), shared: shared.clone(), head };
+        let mut writer = Writer {
+            database: database.clone(),
+            shared: shared.clone(),
+            head,
+        };
         let writer = thread::Builder::new()
             .name("store".into())
             .spawn(move || writer.run(requests))
             .map_err(|error| StoreError::Failed(error.to_string()))?;
-        Ok(Self { database, queue: Some(queue), shared, writer: Some(writer) })
+        Ok(Self {
+            database,
+            queue: Some(queue),
+            shared,
+            writer: Some(writer),
+        })
     }
 
     /// The encoded audit events of all revisions, in order.
@@ -107,7 +125,12 @@ impl EmbeddedStore {
     /// # Errors
     /// If the store cannot be read.
     pub fn events(&self) -> Result<Vec<(Revision, Vec<u8>)>, StoreError> {
-        let table = self.database.begin_read().map_err(failed)?.open_table(EVENTS).map_err(failed)?;
+        let table = self
+            .database
+            .begin_read()
+            .map_err(failed)?
+            .open_table(EVENTS)
+            .map_err(failed)?;
         table
             .iter()
             .map_err(failed)?
@@ -135,7 +158,11 @@ impl Drop for EmbeddedStore {
 impl Store for EmbeddedStore {
     async fn load(&self) -> Result<Snapshot, StoreError> {
         let transaction = self.database.begin_read().map_err(failed)?;
-        let head = transaction.open_table(META).map_err(failed)?.get(META_HEAD).map_err(failed)?;
+        let head = transaction
+            .open_table(META)
+            .map_err(failed)?
+            .get(META_HEAD)
+            .map_err(failed)?;
         let (epoch, number) = head.map_or((FIRST_EPOCH, 0), |head| head.value());
         let revision = Revision { epoch, number };
         let records = transaction.open_table(RECORDS).map_err(failed)?;
@@ -154,7 +181,10 @@ impl Store for EmbeddedStore {
         let stopped = || StoreError::Failed("its writer has stopped".to_owned());
         let (answer, answered) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
-        queue.send(Request { batch, answer }).await.map_err(|_| stopped())?;
+        queue
+            .send(Request { batch, answer })
+            .await
+            .map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
     }
 
@@ -201,18 +231,31 @@ fn prepare(database: &Database) -> Result<Revision, StoreError> {
     let transaction = database.begin_write().map_err(failed)?;
     let head = {
         let mut meta = transaction.open_table(META).map_err(failed)?;
-        let found = meta.get(META_SCHEMA).map_err(failed)?.map(|schema| schema.value().0);
+        let found = meta
+            .get(META_SCHEMA)
+            .map_err(failed)?
+            .map(|schema| schema.value().0);
         match found {
             None => drop(meta.insert(META_SCHEMA, (SCHEMA, 0)).map_err(failed)?),
             Some(SCHEMA) => {}
-            Some(found) => return Err(StoreError::Schema { found, known: SCHEMA }),
+            Some(found) => {
+                return Err(StoreError::Schema {
+                    found,
+                    known: SCHEMA,
+                });
+            }
         }
         transaction.open_table(RECORDS).map_err(failed)?;
         transaction.open_table(EVENTS).map_err(failed)?;
-        meta.get(META_HEAD).map_err(failed)?.map_or((FIRST_EPOCH, 0), |head| head.value())
+        meta.get(META_HEAD)
+            .map_err(failed)?
+            .map_or((FIRST_EPOCH, 0), |head| head.value())
     };
     transaction.commit().map_err(failed)?;
-    Ok(Revision { epoch: head.0, number: head.1 })
+    Ok(Revision {
+        epoch: head.0,
+        number: head.1,
+    })
 }
 
 struct Writer {
@@ -236,7 +279,8 @@ impl Writer {
         let mut changes = Vec::with_capacity(group.len());
         match self.write_durably(group, &mut answers, &mut changes) {
             Ok(()) => {
-                let revisions: Vec<Revision> = changes.iter().map(|change| change.revision).collect();
+                let revisions: Vec<Revision> =
+                    changes.iter().map(|change| change.revision).collect();
                 self.publish(changes);
                 for (answer, revision) in answers.into_iter().zip(revisions) {
                     // A caller that went away reads the outcome later.
@@ -245,7 +289,9 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(error = %error, batches = answers.len() + group.len(), "the store did not take changes");
-                let waiting = answers.into_iter().chain(group.drain(..).map(|request| request.answer));
+                let waiting = answers
+                    .into_iter()
+                    .chain(group.drain(..).map(|request| request.answer));
                 for answer in waiting {
                     let _ = answer.send(Err(CommitError::Failed(error.clone())));
                 }
@@ -280,7 +326,8 @@ impl Writer {
             return transaction.abort().map_err(failed);
         }
         let mut meta = transaction.open_table(META).map_err(failed)?;
-        meta.insert(META_HEAD, (head.epoch, head.number)).map_err(failed)?;
+        meta.insert(META_HEAD, (head.epoch, head.number))
+            .map_err(failed)?;
         drop(meta);
         // The default durability is `Immediate`: commit returns after fsync.
         transaction.commit().map_err(failed)
@@ -291,14 +338,24 @@ impl Writer {
         for change in changes {
             self.head = change.revision;
             shared.head = change.revision;
-            shared.followers.retain(|follower| follower.send(change.clone()).is_ok());
+            shared
+                .followers
+                .retain(|follower| follower.send(change.clone()).is_ok());
         }
     }
 }
 
 /// Checks a batch's read set, then writes its records and its event.
-fn write_batch(transaction: &WriteTransaction, batch: Batch, revision: Revision) -> Result<Change, CommitError> {
-    let Batch { reads, writes, event } = batch;
+fn write_batch(
+    transaction: &WriteTransaction,
+    batch: Batch,
+    revision: Revision,
+) -> Result<Change, CommitError> {
+    let Batch {
+        reads,
+        writes,
+        event,
+    } = batch;
     let mut records = transaction.open_table(RECORDS).map_err(failed)?;
     for (id, expected) in reads {
         if current_revision(&records, &id, revision)? != expected {
@@ -310,14 +367,29 @@ fn write_batch(transaction: &WriteTransaction, batch: Batch, revision: Revision)
     for write in writes {
         let (id, stored, bytes) = match write {
             Write::Key(key, secrets) => {
-                let record = KeyRecord { key: *key, secrets, revision };
+                let record = KeyRecord {
+                    key: *key,
+                    secrets,
+                    revision,
+                };
                 let bytes = codec::encode_key(&record);
-                (RecordId::Key(record.key.id), Stored::Key(Box::new(record)), Some(bytes))
+                (
+                    RecordId::Key(record.key.id),
+                    Stored::Key(Box::new(record)),
+                    Some(bytes),
+                )
             }
             Write::Workspace(workspace) => {
-                let record = WorkspaceRecord { workspace, revision };
+                let record = WorkspaceRecord {
+                    workspace,
+                    revision,
+                };
                 let bytes = codec::encode_workspace(&record);
-                (RecordId::Workspace(record.workspace.id.clone()), Stored::Workspace(record), Some(bytes))
+                (
+                    RecordId::Workspace(record.workspace.id.clone()),
+                    Stored::Workspace(record),
+                    Some(bytes),
+                )
             }
             Write::DeleteKey(id) => (RecordId::Key(id), Stored::Gone, None),
         };
@@ -331,8 +403,13 @@ fn write_batch(transaction: &WriteTransaction, batch: Batch, revision: Revision)
 
     let mut events = transaction.open_table(EVENTS).map_err(failed)?;
     let bytes = codec::encode_event(revision, &event);
-    events.insert((revision.epoch, revision.number), &*bytes).map_err(failed)?;
-    Ok(Change { revision, records: changed })
+    events
+        .insert((revision.epoch, revision.number), &*bytes)
+        .map_err(failed)?;
+    Ok(Change {
+        revision,
+        records: changed,
+    })
 }
 
 /// The revision of a record, or `None` if there is none.
@@ -341,7 +418,9 @@ fn current_revision(
     id: &RecordId,
     head: Revision,
 ) -> Result<Option<Revision>, CommitError> {
-    let Some(bytes) = records.get(&*encode_row_id(id)).map_err(failed)? else { return Ok(None) };
+    let Some(bytes) = records.get(&*encode_row_id(id)).map_err(failed)? else {
+        return Ok(None);
+    };
     match codec::decode(id, bytes.value(), head) {
         Stored::Key(record) => Ok(Some(record.revision)),
         Stored::Workspace(record) => Ok(Some(record.revision)),
@@ -362,8 +441,12 @@ fn encode_row_id(id: &RecordId) -> Vec<u8> {
 
 fn decode_row_id(row: &[u8]) -> Option<RecordId> {
     match row.split_first()? {
-        (&KIND_KEY, bits) => Some(RecordId::Key(KeyId::from_bits(u128::from_be_bytes(bits.try_into().ok()?)))),
-        (&KIND_WORKSPACE, id) => Some(RecordId::Workspace(WorkspaceId::parse(std::str::from_utf8(id).ok()?).ok()?)),
+        (&KIND_KEY, bits) => Some(RecordId::Key(KeyId::from_bits(u128::from_be_bytes(
+            bits.try_into().ok()?,
+        )))),
+        (&KIND_WORKSPACE, id) => Some(RecordId::Workspace(
+            WorkspaceId::parse(std::str::from_utf8(id).ok()?).ok()?,
+        )),
         _ => None,
     }
 }
@@ -375,7 +458,10 @@ fn decode_row(row: &[u8], bytes: &[u8], head: Revision) -> (RecordId, Stored) {
             let stored = codec::decode(&id, bytes, head);
             (id, stored)
         }
-        None => (RecordId::Key(KeyId::from_bits(0)), Stored::Unreadable("under a malformed id".to_owned())),
+        None => (
+            RecordId::Key(KeyId::from_bits(0)),
+            Stored::Unreadable("under a malformed id".to_owned()),
+        ),
     }
 }
 
