@@ -9,4 +9,6 @@ pub mod lease;
 pub mod listener;
 mod memo;
 pub mod metrics;
+#[cfg(test)]
+mod testing;
 pub mod verify;

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     domain::{
-        event::{Action, Entity, key_changes, secret_change},
+        event::{Action, Entity, FieldChange, key_changes, secret_change},
         grant::{Act, Grants},
         id::{KeyId, WorkspaceId},
         key::{Key, KeyRecord, Labels, State},
@@ -68,7 +68,7 @@ enum Next {
     /// It is as the call wants it.
     Keep,
     /// The key and its secrets from now on, and what the log says.
-    Write(Key, Vec<Secret>, Vec<crate::domain::event::FieldChange>),
+    Write(Box<Key>, Vec<Secret>, Vec<FieldChange>),
     /// It is to go.
     Delete,
 }
@@ -99,10 +99,7 @@ impl Management {
         check_expiry(new.expire_time, None, now)?;
         let permissions = new
             .permissions
-            .unwrap_or_else(|| match workspace.is_system() {
-                true => PermissionSet::none(),
-                false => PermissionSet::any(),
-            });
+            .unwrap_or_else(|| default_permissions(workspace));
         require_superset(caller, workspace, &permissions)?;
 
         for _ in 0..TRIES {
@@ -226,7 +223,7 @@ impl Management {
             Ok(if changes.is_empty() {
                 Next::Keep
             } else {
-                Next::Write(key, record.secrets.clone(), changes)
+                Next::Write(Box::new(key), record.secrets.clone(), changes)
             })
         })
         .await
@@ -273,7 +270,7 @@ impl Management {
                 ..record.key.clone()
             };
             let changes = key_changes(Some(&record.key), Some(&key));
-            Ok(Next::Write(key, record.secrets.clone(), changes))
+            Ok(Next::Write(Box::new(key), record.secrets.clone(), changes))
         })
         .await
     }
@@ -296,7 +293,7 @@ impl Management {
                 let (_, secret, sealed) = issue(Some(record.key.id), id, now)?;
                 issued = Some(secret);
                 Ok(Next::Write(
-                    record.key.clone(),
+                    Box::new(record.key.clone()),
                     vec![sealed],
                     vec![secret_change(&old, id)],
                 ))
@@ -352,6 +349,7 @@ impl Management {
                 Next::Write(mut key, secrets, changes) => {
                     require_superset(caller, &name.workspace, &key.permissions)?;
                     key.update_time = now;
+                    let key = *key;
                     let write = Write::Key(Box::new(key.clone()), secrets.clone());
                     (
                         KeyRecord {
@@ -418,6 +416,15 @@ fn issue(
         (key_id, secret, sealed)
     })
     .map_err(|_| Failure::Internal("the system gave no randomness"))
+}
+
+/// What a key gets that chooses none. An admin credential must not become powerful by an omission.
+fn default_permissions(workspace: &WorkspaceId) -> PermissionSet {
+    if workspace.is_system() {
+        PermissionSet::none()
+    } else {
+        PermissionSet::any()
+    }
 }
 
 /// Within `system`, only who holds all of it gives a set of permissions, or touches a key that has it.

@@ -170,7 +170,7 @@ impl Management {
 /// If the system gave no randomness. What was made is dropped then.
 pub(super) fn with_random<T>(make: impl FnOnce(Random<'_>) -> T) -> Result<T, Invalid> {
     let mut failed = false;
-    let made = make(&mut |buffer| {
+    let result = make(&mut |buffer| {
         if !failed && getrandom::fill(buffer).is_err() {
             failed = true;
         }
@@ -182,6 +182,6 @@ pub(super) fn with_random<T>(make: impl FnOnce(Random<'_>) -> T) -> Result<T, In
     if failed {
         Err(Invalid::new("the system gave no randomness"))
     } else {
-        Ok(made)
+        Ok(result)
     }
 }

@@ -133,7 +133,7 @@ async fn run(
         settings.data_dir.display(),
     );
 
-    let (shut_down, shutdown) = watch::channel(false);
+    let (begin_drain, shutdown) = watch::channel(false);
     let mut serving: JoinSet<Result<(), ServeError>> = JoinSet::new();
     let mut socket_files = Vec::new();
 
@@ -199,7 +199,7 @@ async fn run(
     set_health(&health, ServingStatus::NotServing).await;
     tracing::info!("draining: calls that were begun are answered");
     // Receivers are gone only if their tasks are, which is what is waited for.
-    let _ = shut_down.send(true);
+    let _ = begin_drain.send(true);
     let drained = tokio::time::timeout(DRAIN_LIMIT, async {
         let mut result = early;
         while let Some(ended) = serving.join_next().await {

@@ -7,7 +7,9 @@ const VALUES: [u8; 256] = {
     let mut values = [NOT_A_DIGIT; 256];
     let mut i = 0;
     while i < 62 {
-        values[ALPHABET[i] as usize] = i as u8;
+        #[expect(clippy::cast_possible_truncation, reason = "i is below 62")]
+        let value = i as u8;
+        values[ALPHABET[i] as usize] = value;
         i += 1;
     }
     values

@@ -85,33 +85,33 @@ impl Key {
     }
 }
 
-/// Labels by name. Most keys have none, so an empty set takes no heap.
+/// Labels, sorted by name. Most keys have few or none, so a slice is all it takes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Labels(Option<Box<BTreeMap<Box<str>, Box<str>>>>);
+pub struct Labels(Box<[(Box<str>, Box<str>)]>);
 
 impl Labels {
     /// The value of a label.
-    #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.as_ref()?.get(name).map(|value| &**value)
+        let place = self
+            .0
+            .binary_search_by(|(known, _)| (**known).cmp(name))
+            .ok()?;
+        Some(&self.0[place].1)
     }
 
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .flat_map(|labels| labels.iter())
-            .map(|(name, value)| (&**name, &**value))
+        self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 }
 
 impl<N: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(N, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(labels: I) -> Self {
-        let labels: BTreeMap<_, _> = labels
+        let sorted: BTreeMap<Box<str>, Box<str>> = labels
             .into_iter()
             .map(|(name, value)| (name.into(), value.into()))
             .collect();
-        Self((!labels.is_empty()).then(|| Box::new(labels)))
+        Self(sorted.into_iter().collect())
     }
 }
 

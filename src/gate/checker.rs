@@ -276,9 +276,9 @@ impl<C: Clock> Checker<C> {
         for slot in &cached.slots {
             match slot.memo.recall(hash) {
                 Some(true) => return Match::Proved,
-                Some(false) => {}
                 None if slot.secret.passes_screen(secret) => unproved = Some(slot),
-                None => {}
+                // Not this one's secret: said by the memo, or by the screen.
+                Some(false) | None => {}
             }
         }
         unproved.map_or(Match::Wrong, |slot| Match::Unproved(slot.clone()))

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::memo::Memo;
 use crate::{
     domain::{
-        id::{KeyId, Revision, WorkspaceId},
+        id::{KeyId, Revision, TokenPrefix, WorkspaceId},
         key::{Key, KeyRecord},
         permission::PermissionSet,
         secret::Secret,
@@ -29,6 +29,10 @@ use crate::{
 };
 
 /// What stands in the keyring under a key's id.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would cost every Check a cache miss to save space in the entries that should not be there"
+)]
 pub(super) enum Entry {
     /// A key.
     Key(CachedKey),
@@ -72,7 +76,10 @@ pub enum Found {
 
 /// The reading half. Cheap to clone.
 #[derive(Clone)]
-pub struct Keyring(Arc<Shared>);
+pub struct Keyring {
+    shared: Arc<Shared>,
+    announced: watch::Receiver<Revision>,
+}
 
 struct Shared {
     keys: HashMap<KeyId, Entry, BuildHasherDefault<KeyIdHasher>>,
@@ -82,7 +89,6 @@ struct Shared {
     unreadable: AtomicU64,
     /// What only administration reads; no Check takes this lock.
     directory: RwLock<Directory>,
-    announced: watch::Sender<Revision>,
 }
 
 #[derive(Default)]
@@ -105,18 +111,18 @@ impl Keyring {
     /// The revision up to which every change is in force here. A record read afterwards is at least that new.
     #[must_use]
     pub fn applied(&self) -> Revision {
-        unpack(self.0.applied.load(Ordering::Acquire))
+        unpack(self.shared.applied.load(Ordering::Acquire))
     }
 
     /// Tells of each new [`applied`](Self::applied). It closes when the writing half is gone.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Revision> {
-        self.0.announced.subscribe()
+        self.announced.clone()
     }
 
     /// Looks at the entry of a key, lock-free. It is as new as the last change applied when it is called.
     pub(super) fn with<R>(&self, id: KeyId, look: impl FnOnce(Option<&Entry>) -> R) -> R {
-        look(self.0.keys.pin().get(&id))
+        look(self.shared.keys.pin().get(&id))
     }
 
     /// A copy of a key's record.
@@ -184,7 +190,7 @@ impl Keyring {
     /// How many keys there are, unreadable ones included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.keys.len()
+        self.shared.keys.len()
     }
 
     /// True if there is none.
@@ -196,11 +202,11 @@ impl Keyring {
     /// How many records cannot be read.
     #[must_use]
     pub fn unreadable(&self) -> u64 {
-        self.0.unreadable.load(Ordering::Relaxed)
+        self.shared.unreadable.load(Ordering::Relaxed)
     }
 
     fn directory(&self) -> std::sync::RwLockReadGuard<'_, Directory> {
-        self.0
+        self.shared
             .directory
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -210,9 +216,13 @@ impl Keyring {
 /// The writing half. There is one.
 pub struct KeyringWriter {
     shared: Arc<Shared>,
+    /// Held by the writer alone, so that it closes when nothing is applied any more.
+    announced: watch::Sender<Revision>,
     /// Equal sets are kept once, since many keys hold the same.
     permissions: HashSet<PermissionSet>,
-    texts: HashSet<Arc<str>>,
+    owners: HashSet<Arc<str>>,
+    workspaces: HashSet<WorkspaceId>,
+    prefixes: HashSet<TokenPrefix>,
     unreadable: HashSet<RecordId>,
 }
 
@@ -225,12 +235,14 @@ impl KeyringWriter {
             applied: AtomicU64::new(0),
             unreadable: AtomicU64::new(0),
             directory: RwLock::default(),
-            announced: watch::Sender::new(Revision::default()),
         };
         Self {
             shared: Arc::new(shared),
+            announced: watch::Sender::new(Revision::default()),
             permissions: HashSet::new(),
-            texts: HashSet::new(),
+            owners: HashSet::new(),
+            workspaces: HashSet::new(),
+            prefixes: HashSet::new(),
             unreadable: HashSet::new(),
         }
     }
@@ -238,7 +250,10 @@ impl KeyringWriter {
     /// Its reading half.
     #[must_use]
     pub fn reader(&self) -> Keyring {
-        Keyring(self.shared.clone())
+        Keyring {
+            shared: self.shared.clone(),
+            announced: self.announced.subscribe(),
+        }
     }
 
     /// Puts a change in force. When it returns, no later look finds an older state of its records.
@@ -293,7 +308,7 @@ impl KeyringWriter {
     pub fn announce(&mut self, revision: Revision) {
         // The record is applied before the acknowledgement: both of these come after every `place`.
         self.shared.applied.store(pack(revision), Ordering::Release);
-        self.shared.announced.send_replace(revision);
+        self.announced.send_replace(revision);
     }
 
     fn place_key(&mut self, id: KeyId, record: KeyRecord) {
@@ -303,7 +318,9 @@ impl KeyringWriter {
             revision,
         } = record;
         key.permissions = share(&mut self.permissions, key.permissions);
-        key.owner = share(&mut self.texts, key.owner);
+        key.owner = share(&mut self.owners, key.owner);
+        key.workspace = share(&mut self.workspaces, key.workspace);
+        key.token_prefix = share(&mut self.prefixes, key.token_prefix);
         let position = ListPosition {
             create_time: key.create_time,
             id,

@@ -1,1 +1,473 @@
+use std::{net::IpAddr, sync::atomic::Ordering};
 
+use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
+
+use super::*;
+use crate::{
+    domain::{
+        base62::encode_u32,
+        credential::crc,
+        id::{KeyId, WorkspaceId},
+        key::Labels,
+        permission::PermissionSet,
+        secret::GeneratedSecret,
+        source::{IpAllowlist, parse_source},
+    },
+    gate::testing::{Gate, at, issue, key, random, token},
+    store::{RecordId, Stored},
+};
+
+const NOTHING: &[String] = &[];
+
+fn question<'a>(credential: &'a str) -> Question<'a> {
+    Question {
+        credential: Credential(credential),
+        workspace: "default",
+        permissions: NOTHING,
+        source: None,
+        labels: NOTHING,
+    }
+}
+
+async fn reason(gate: &Gate, question: &Question<'_>) -> Result<Reason, Undecided> {
+    gate.checker
+        .check(question)
+        .await
+        .map(|answer| answer.reason)
+}
+
+// The naive model: what a person would write who had all night for each Check.
+
+#[derive(Debug, Clone)]
+struct ModelKey {
+    workspace: &'static str,
+    disabled: bool,
+    deleted: bool,
+    permissions: Vec<&'static str>,
+    allowlist: Vec<&'static str>,
+    expires: Option<u64>,
+}
+
+#[derive(Debug, Clone)]
+struct ModelRequest {
+    key: usize,
+    secret_of: usize,
+    workspace: &'static str,
+    permissions: Vec<&'static str>,
+    source: Option<&'static str>,
+    now: u64,
+}
+
+fn expected(keys: &[ModelKey], request: &ModelRequest) -> Reason {
+    let key = &keys[request.key];
+    let proved = request.secret_of == request.key
+        && !key.deleted
+        && key.workspace == request.workspace
+        && request.workspace != "system";
+    if !proved {
+        return Reason::InvalidCredential;
+    }
+    if key.disabled {
+        return Reason::KeyDisabled;
+    }
+    if key.expires.is_some_and(|end| request.now >= end) {
+        return Reason::KeyExpired;
+    }
+    let admitted = |source: &str| {
+        let source: IpAddr = source.parse().unwrap();
+        key.allowlist.iter().any(|entry| {
+            let net: ipnet::IpNet = entry.parse().unwrap();
+            net.contains(&source.to_canonical())
+        })
+    };
+    if !key.allowlist.is_empty() && !request.source.is_some_and(admitted) {
+        return Reason::SourceDenied;
+    }
+    let held = |asked: &&str| key.permissions.contains(&"*") || key.permissions.contains(asked);
+    if !request.permissions.iter().all(held) {
+        return Reason::PermissionDenied;
+    }
+    Reason::Ok
+}
+
+const PERMISSIONS: &[&str] = &["sms.send", "otp.send", "otp.verify"];
+const NETS: &[&str] = &["10.0.0.0/8", "10.1.0.0/16", "192.0.2.7/32", "2001:db8::/32"];
+const SOURCES: &[&str] = &[
+    "10.1.2.3",
+    "::ffff:10.9.9.9",
+    "192.0.2.8",
+    "2001:db8::1",
+    "::1",
+];
+const WORKSPACES: &[&str] = &["default", "acme", "system"];
+
+fn model_key() -> impl Strategy<Value = ModelKey> {
+    (
+        prop::sample::select(WORKSPACES),
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.1),
+        prop_oneof![
+            1 => Just(vec!["*"]),
+            4 => prop::sample::subsequence(PERMISSIONS, 0..=3),
+        ],
+        prop_oneof![1 => Just(vec![]), 1 => prop::sample::subsequence(NETS, 1..=3)],
+        prop::option::of(1u64..20),
+    )
+        .prop_map(
+            |(workspace, disabled, deleted, permissions, allowlist, expires)| ModelKey {
+                workspace,
+                disabled,
+                deleted,
+                permissions,
+                allowlist,
+                expires,
+            },
+        )
+}
+
+fn model_request(keys: usize) -> impl Strategy<Value = ModelRequest> {
+    (
+        0..keys,
+        prop_oneof![9 => Just(None), 1 => (0..keys).prop_map(Some)],
+        prop_oneof![4 => Just("default"), 2 => Just("acme"), 1 => Just("system")],
+        prop::sample::subsequence(PERMISSIONS, 0..=2),
+        prop::option::of(prop::sample::select(SOURCES)),
+        0u64..22,
+    )
+        .prop_map(
+            |(key, other, workspace, permissions, source, now)| ModelRequest {
+                key,
+                secret_of: other.unwrap_or(key),
+                workspace,
+                permissions,
+                source,
+                now,
+            },
+        )
+}
+
+/// The sets of keys, and the requests to each: 500 x 220 = 110,000 cases of key x request x time.
+const SETS: u32 = 500;
+const REQUESTS: usize = 220;
+
+/// Compares the checker with the model; `broken` is a mutant's way to lie about the model's answer.
+fn compare(broken: fn(&ModelKey, &ModelRequest, Reason) -> Reason) -> Result<usize, String> {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _entered = runtime.enter();
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases: SETS,
+        failure_persistence: None,
+        ..Default::default()
+    });
+    let mut cases = 0;
+    let sets = prop::collection::vec(model_key(), 1..6).prop_flat_map(|keys| {
+        let requests = prop::collection::vec(model_request(keys.len()), REQUESTS);
+        (Just(keys), requests)
+    });
+    for _ in 0..SETS {
+        let (keys, requests) = sets.new_tree(&mut runner).unwrap().current();
+        let mut gate = Gate::new();
+        let tokens: Vec<(KeyId, String)> = keys.iter().map(|model| put(&mut gate, model)).collect();
+        for request in &requests {
+            cases += 1;
+            gate.clock.0.store(request.now, Ordering::SeqCst);
+            // The id of one key with the secret of another, checksum right.
+            let credential = combine(&tokens[request.key], &tokens[request.secret_of]);
+            let permissions: Vec<String> =
+                request.permissions.iter().map(|&p| p.to_owned()).collect();
+            let question = Question {
+                workspace: request.workspace,
+                permissions: &permissions,
+                source: request.source.map(|s| parse_source(s).unwrap()),
+                ..question(&credential)
+            };
+            let found = runtime.block_on(reason(&gate, &question)).unwrap();
+            let wanted = broken(&keys[request.key], request, expected(&keys, request));
+            if found != wanted {
+                return Err(format!(
+                    "{keys:?}\n{request:?}\nfound {found:?}, wanted {wanted:?}"
+                ));
+            }
+        }
+    }
+    Ok(cases)
+}
+
+fn put(gate: &mut Gate, model: &ModelKey) -> (KeyId, String) {
+    let mut key = key();
+    key.workspace = WorkspaceId::parse(model.workspace).unwrap();
+    key.disabled = model.disabled;
+    key.permissions = PermissionSet::new(model.permissions.iter().copied());
+    key.ip_allowlist = IpAllowlist::parse(&model.allowlist).unwrap();
+    key.expire_time = model.expires.map(at);
+    let id = key.id;
+    let token = gate.put_new(key);
+    if model.deleted {
+        gate.apply(RecordId::Key(id), Stored::Gone);
+    }
+    (id, token)
+}
+
+fn combine((id, _): &(KeyId, String), (_, token): &(KeyId, String)) -> String {
+    let digits: [u8; 43] = token.rsplit('_').next().unwrap().as_bytes()[..43]
+        .try_into()
+        .unwrap();
+    let crc = encode_u32(crc(&id.to_text(), &digits));
+    format!(
+        "pc_{id}_{}{}",
+        std::str::from_utf8(&digits).unwrap(),
+        std::str::from_utf8(&crc).unwrap()
+    )
+}
+
+#[test]
+fn the_checker_decides_as_the_naive_model_does() {
+    let cases = compare(|_, _, wanted| wanted).unwrap();
+    assert!(cases >= 100_000, "{cases}");
+}
+
+/// The comparison sees each of these when it is got wrong.
+#[test]
+fn the_comparison_catches_a_wrong_model() {
+    type Mutant = fn(&ModelKey, &ModelRequest, Reason) -> Reason;
+    let mutants: [(&str, Mutant); 4] = [
+        ("expiry is inclusive", |key, request, wanted| {
+            if wanted == Reason::KeyExpired && key.expires == Some(request.now) {
+                Reason::Ok
+            } else {
+                wanted
+            }
+        }),
+        ("permission before source", |_, _, wanted| {
+            if wanted == Reason::SourceDenied {
+                Reason::PermissionDenied
+            } else {
+                wanted
+            }
+        }),
+        (
+            "expired before disabled",
+            |key, request, wanted| match wanted {
+                Reason::KeyDisabled if key.expires.is_some_and(|end| request.now >= end) => {
+                    Reason::KeyExpired
+                }
+                wanted => wanted,
+            },
+        ),
+        (
+            "an unknown source passes a list",
+            |_, request, wanted| match wanted {
+                Reason::SourceDenied if request.source.is_none() => Reason::Ok,
+                wanted => wanted,
+            },
+        ),
+    ];
+    for (name, mutant) in mutants {
+        assert!(compare(mutant).is_err(), "{name} went unseen");
+    }
+}
+
+#[tokio::test]
+async fn only_who_proved_the_secret_learns_of_the_key() {
+    let mut gate = Gate::new();
+    let mut disabled = key();
+    disabled.disabled = true;
+    disabled.labels = [("team", "payments"), ("tier", "gold")]
+        .into_iter()
+        .collect::<Labels>();
+    let other = gate.put_new(key());
+    let (id, good) = {
+        let id = disabled.id;
+        (id, gate.put_new(disabled))
+    };
+    let labels = ["team".to_owned(), "absent".to_owned()];
+    let asked = Question {
+        labels: &labels,
+        ..question(&good)
+    };
+    let answer = gate.checker.check(&asked).await.unwrap();
+    let shown = answer.key.unwrap();
+    assert_eq!(
+        (answer.reason, shown.name),
+        (Reason::KeyDisabled, format!("workspaces/default/keys/{id}"))
+    );
+    assert_eq!(shown.labels, [("team".to_owned(), "payments".to_owned())]);
+
+    let wrong = combine(&(id, good), &(id, other));
+    let answer = gate
+        .checker
+        .check(&Question {
+            labels: &labels,
+            ..question(&wrong)
+        })
+        .await
+        .unwrap();
+    let unknown = gate.checker.check(&question("pc_nobody")).await.unwrap();
+    assert_eq!(
+        answer, unknown,
+        "wrong secret and unknown key are one answer"
+    );
+}
+
+/// The work of 100,000 guesses with a valid checksum, against a known key whose secret was never seen.
+#[tokio::test]
+async fn guesses_against_a_cold_key_cost_no_argon2() {
+    let mut gate = Gate::new();
+    let target = key();
+    let id = target.id;
+    let good = gate.put_new(target);
+    for _ in 0..100_000 {
+        let guess = guess(id);
+        assert_eq!(
+            reason(&gate, &question(&guess)).await,
+            Ok(Reason::InvalidCredential)
+        );
+    }
+    assert_eq!(gate.verify.runs(), 0);
+    // The counter itself works: the right secret takes one run, and only the first time.
+    for _ in 0..3 {
+        assert_eq!(reason(&gate, &question(&good)).await, Ok(Reason::Ok));
+    }
+    assert_eq!(gate.verify.runs(), 1);
+    // Against a proved key guesses cost none either.
+    for _ in 0..1_000 {
+        assert_eq!(
+            reason(&gate, &question(&guess(id))).await,
+            Ok(Reason::InvalidCredential)
+        );
+    }
+    assert_eq!(gate.verify.runs(), 1);
+}
+
+/// Another secret for the key, of the right form.
+fn guess(id: KeyId) -> String {
+    token(&GeneratedSecret::from_random(id, &mut random))
+}
+
+#[tokio::test]
+async fn a_reset_secret_is_refused_at_once_and_so_is_its_memo() {
+    let mut gate = Gate::new();
+    let key = key();
+    let old = gate.put_new(key.clone());
+    assert_eq!(reason(&gate, &question(&old)).await, Ok(Reason::Ok));
+    let (secret, sealed) = issue(&key);
+    gate.put(key, vec![sealed]);
+    assert_eq!(
+        reason(&gate, &question(&old)).await,
+        Ok(Reason::InvalidCredential)
+    );
+    assert_eq!(
+        reason(&gate, &question(&token(&secret))).await,
+        Ok(Reason::Ok)
+    );
+}
+
+#[tokio::test]
+async fn an_edit_keeps_the_memo_and_takes_effect() {
+    let mut gate = Gate::new();
+    let mut key = key();
+    let (secret, sealed) = issue(&key);
+    gate.put(key.clone(), vec![sealed.clone()]);
+    let token = token(&secret);
+    assert_eq!(reason(&gate, &question(&token)).await, Ok(Reason::Ok));
+    key.disabled = true;
+    gate.put(key, vec![sealed]);
+    assert_eq!(
+        reason(&gate, &question(&token)).await,
+        Ok(Reason::KeyDisabled)
+    );
+    assert_eq!(gate.verify.runs(), 1);
+}
+
+/// After the wait for argon2 the decision starts again: the key that was disabled meanwhile is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_disabled_during_the_first_verify_is_not_allowed() {
+    let mut gate = Gate::new();
+    let mut key = key();
+    let (secret, sealed) = issue(&key);
+    gate.put(key.clone(), vec![sealed.clone()]);
+    let token = token(&secret);
+    let asked = question(&token);
+    let checker = gate.checker.clone();
+    let check = checker.check(&asked);
+    let mut check = std::pin::pin!(check);
+    // The first poll hands the secret to argon2 and waits.
+    assert!(futures_util::poll!(check.as_mut()).is_pending());
+    assert_eq!(gate.verify.runs(), 1);
+    key.disabled = true;
+    gate.put(key, vec![sealed]);
+    assert_eq!(check.await.unwrap().reason, Reason::KeyDisabled);
+}
+
+#[tokio::test]
+async fn past_the_lease_nothing_is_decided() {
+    let mut gate = Gate::new();
+    let token = gate.put_new(key());
+    assert_eq!(reason(&gate, &question(&token)).await, Ok(Reason::Ok));
+    gate.lease.fence();
+    assert_eq!(
+        reason(&gate, &question(&token)).await,
+        Err(Undecided::Fenced)
+    );
+    assert_eq!(
+        reason(&gate, &question("garbage")).await,
+        Err(Undecided::Fenced)
+    );
+}
+
+#[tokio::test]
+async fn an_unreadable_record_is_never_decided_on() {
+    let mut gate = Gate::new();
+    let key = key();
+    let id = key.id;
+    let token = gate.put_new(key);
+    assert_eq!(reason(&gate, &question(&token)).await, Ok(Reason::Ok));
+    gate.apply(RecordId::Key(id), Stored::Unreadable("garbage".into()));
+    assert_eq!(
+        reason(&gate, &question(&token)).await,
+        Err(Undecided::Unreadable)
+    );
+    assert_eq!(
+        gate.metrics.totals().outcomes.last(),
+        Some(&("UNDECIDED", 1))
+    );
+}
+
+#[tokio::test]
+async fn system_keys_authenticate_callers_and_never_open_the_gate() {
+    let mut gate = Gate::new();
+    let mut root = key();
+    root.workspace = WorkspaceId::system();
+    let mut listed = root.clone();
+    listed.id = key().id;
+    listed.ip_allowlist = IpAllowlist::parse(&["10.0.0.0/8"]).unwrap();
+    let token = gate.put_new(root);
+    let limited = gate.put_new(listed);
+    for workspace in ["system", "default"] {
+        let asked = Question {
+            workspace,
+            ..question(&token)
+        };
+        assert_eq!(reason(&gate, &asked).await, Ok(Reason::InvalidCredential));
+    }
+    let source = |text| Some(parse_source(text).unwrap());
+    let by = async |token: &str, source| {
+        gate.checker
+            .authenticate(Credential(token), source)
+            .await
+            .unwrap()
+            .is_some()
+    };
+    assert!(by(&token, None).await);
+    assert!(by(&limited, source("10.1.2.3")).await);
+    assert!(!by(&limited, source("11.1.2.3")).await && !by(&limited, None).await);
+    gate.clock.0.store(1, Ordering::SeqCst);
+    let ordinary = gate.put_new(key());
+    assert!(
+        gate.checker
+            .authenticate(Credential(&ordinary), None)
+            .await
+            .unwrap()
+            .is_none()
+    );
+}

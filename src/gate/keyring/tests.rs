@@ -1,1 +1,112 @@
+use super::*;
+use crate::gate::testing::{Gate, at, issue, key};
 
+fn slots(keyring: &Keyring, id: KeyId) -> Vec<Arc<Slot>> {
+    keyring.with(id, |entry| match entry {
+        Some(Entry::Key(cached)) => cached.slots.to_vec(),
+        _ => Vec::new(),
+    })
+}
+
+#[tokio::test]
+async fn a_slot_lives_as_long_as_its_secret_is_the_same() {
+    let mut gate = Gate::new();
+    let mut key = key();
+    let (_, sealed) = issue(&key);
+    let keyring = gate.keyring.reader();
+    gate.put(key.clone(), vec![sealed.clone()]);
+    let before = slots(&keyring, key.id);
+    key.disabled = true;
+    gate.put(key.clone(), vec![sealed.clone()]);
+    assert!(Arc::ptr_eq(&before[0], &slots(&keyring, key.id)[0]));
+
+    let (_, other) = issue(&key);
+    gate.put(key.clone(), vec![other]);
+    let reset = slots(&keyring, key.id);
+    assert!(!Arc::ptr_eq(&before[0], &reset[0]));
+    // Back to the old secret: its slot died with the record it came from.
+    gate.put(key.clone(), vec![sealed.clone()]);
+    assert!(!Arc::ptr_eq(&before[0], &slots(&keyring, key.id)[0]));
+    gate.apply(RecordId::Key(key.id), Stored::Gone);
+    gate.put(key.clone(), vec![sealed]);
+    assert!(!Arc::ptr_eq(&before[0], &slots(&keyring, key.id)[0]));
+}
+
+#[tokio::test]
+async fn a_list_is_in_the_order_of_creation_and_pages_lose_nothing() {
+    let mut gate = Gate::new();
+    let keyring = gate.keyring.reader();
+    let mut ids = Vec::new();
+    for age in [5, 3, 9, 3, 1, 7] {
+        let mut key = key();
+        key.create_time = at(age);
+        ids.push((age, key.id));
+        gate.put_new(key);
+    }
+    ids.sort_unstable();
+    let workspace = WorkspaceId::default_workspace();
+    let mut listed = Vec::new();
+    let mut after = None;
+    while let Some(page) =
+        Some(keyring.list_keys(&workspace, after, 2)).filter(|page| !page.is_empty())
+    {
+        after = page.last().map(|r| ListPosition {
+            create_time: r.key.create_time,
+            id: r.key.id,
+        });
+        listed.extend(page.iter().map(|record| record.key.id));
+        // A key that is created while somebody lists is newer, and one that goes takes no other with it.
+        if listed.len() == 2 {
+            gate.apply(RecordId::Key(ids[0].1), Stored::Gone);
+        }
+    }
+    assert_eq!(listed, ids.iter().map(|(_, id)| *id).collect::<Vec<_>>());
+    assert!(
+        keyring
+            .list_keys(&WorkspaceId::system(), None, 10)
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn unreadable_records_are_counted_while_they_stand_there() {
+    let mut gate = Gate::new();
+    let keyring = gate.keyring.reader();
+    let (first, second) = (key(), key());
+    let unreadable = || Stored::Unreadable("garbage".into());
+    gate.put_new(first.clone());
+    gate.apply(RecordId::Key(first.id), unreadable());
+    gate.apply(RecordId::Key(first.id), unreadable());
+    gate.apply(RecordId::Key(second.id), unreadable());
+    gate.apply(RecordId::Workspace(WorkspaceId::system()), unreadable());
+    assert_eq!((keyring.unreadable(), keyring.len()), (3, 2));
+    assert!(matches!(keyring.record(first.id), Found::Unreadable));
+    assert!(
+        keyring
+            .list_keys(&WorkspaceId::default_workspace(), None, 10)
+            .is_empty()
+    );
+    gate.put_new(first.clone());
+    gate.apply(RecordId::Key(second.id), Stored::Gone);
+    assert_eq!((keyring.unreadable(), keyring.len()), (1, 1));
+    assert!(matches!(keyring.record(first.id), Found::Record(_)));
+}
+
+#[test]
+fn a_revision_survives_packing() {
+    let revision = Revision {
+        epoch: 65_535,
+        number: (1 << 48) - 1,
+    };
+    assert_eq!(unpack(pack(revision)), revision);
+    assert_eq!(
+        unpack(pack(Revision {
+            epoch: 1,
+            number: 2
+        })),
+        Revision {
+            epoch: 1,
+            number: 2
+        }
+    );
+}

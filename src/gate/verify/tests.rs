@@ -1,1 +1,90 @@
+use std::time::Duration;
 
+use super::*;
+use crate::{
+    domain::secret::GeneratedSecret,
+    gate::testing::{issue, key, random},
+};
+
+fn slot() -> (GeneratedSecret, Arc<Slot>) {
+    let (secret, sealed) = issue(&key());
+    (
+        secret,
+        Arc::new(Slot {
+            secret: sealed,
+            memo: super::super::memo::Memo::default(),
+        }),
+    )
+}
+
+fn pool() -> Arc<VerifyPool> {
+    Arc::new(VerifyPool::new(Handle::current()).unwrap())
+}
+
+/// Many first requests with one new key: argon2 runs once, the others wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_secret_is_verified_once_however_many_ask() {
+    let pool = pool();
+    let (secret, slot) = slot();
+    let asked = (0..64).map(|_| pool.verify(&slot, secret.as_ref()));
+    let verdicts = futures_util::future::join_all(asked).await;
+    assert!(
+        verdicts.iter().all(|verdict| *verdict == Ok(true)),
+        "{verdicts:?}"
+    );
+    assert_eq!((pool.runs(), pool.waiting(), pool.shed()), (1, 0, 0));
+}
+
+#[tokio::test]
+async fn a_wrong_secret_is_not_remembered() {
+    let pool = pool();
+    let (secret, slot) = slot();
+    let wrong = GeneratedSecret::from_random(key().id, &mut random);
+    assert_eq!(pool.verify(&slot, wrong.as_ref()).await, Ok(false));
+    assert_eq!(slot.memo.recall(pool.hash(wrong.as_ref())), None);
+    assert_eq!(pool.verify(&slot, secret.as_ref()).await, Ok(true));
+    assert_eq!(slot.memo.recall(pool.hash(secret.as_ref())), Some(true));
+    assert_eq!(slot.memo.recall(pool.hash(wrong.as_ref())), Some(false));
+}
+
+/// With all permits taken the wait ends in no verdict, and is counted.
+#[tokio::test(start_paused = true)]
+async fn a_verify_waits_no_longer_than_its_bound() {
+    let pool = pool();
+    let (secret, slot) = slot();
+    let all = u32::try_from(pool.permits.available_permits()).unwrap();
+    let taken = pool.permits.clone().acquire_many_owned(all).await.unwrap();
+    let started = Instant::now();
+    assert_eq!(pool.verify(&slot, secret.as_ref()).await, Err(NoVerdict));
+    assert_eq!(started.elapsed().as_millis(), LONGEST_WAIT.as_millis());
+    assert_eq!((pool.runs(), pool.waiting(), pool.shed()), (0, 0, 1));
+    drop(taken);
+    assert_eq!(pool.verify(&slot, secret.as_ref()).await, Ok(true));
+}
+
+/// A caller that goes away in the middle frees nothing that its run still uses.
+#[tokio::test]
+async fn a_run_keeps_its_permit_when_its_caller_goes_away() {
+    let pool = pool();
+    let (secret, slot) = slot();
+    let permits = pool.permits.available_permits();
+    {
+        let asked = pool.verify(&slot, secret.as_ref());
+        let mut asked = std::pin::pin!(asked);
+        assert!(futures_util::poll!(asked.as_mut()).is_pending());
+        assert_eq!(pool.runs(), 1);
+    }
+    // The next verify of the slot waits for the run that was left, and finds its memo.
+    assert_eq!(pool.verify(&slot, secret.as_ref()).await, Ok(true));
+    assert_eq!(
+        pool.runs(),
+        1,
+        "a second run would mean that the first one's turn was given away"
+    );
+    // The run gives its permit back as it ends, a moment after its memo is set.
+    let all = pool.permits.acquire_many(u32::try_from(permits).unwrap());
+    tokio::time::timeout(Duration::from_secs(5), all)
+        .await
+        .unwrap()
+        .unwrap();
+}

@@ -1,0 +1,146 @@
+//! Keys and parts for the tests of the gate.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use super::{
+    checker::{Checker, Parts},
+    clock::{Boottime, Clock, Now},
+    keyring::KeyringWriter,
+    lease::Lease,
+    metrics::CheckMetrics,
+    verify::VerifyPool,
+};
+use crate::{
+    domain::{
+        id::{KeyId, Revision, TokenPrefix, WorkspaceId},
+        key::{Key, KeyRecord, Labels},
+        permission::PermissionSet,
+        secret::{GeneratedSecret, Secret},
+        source::IpAllowlist,
+        time::Timestamp,
+    },
+    store::{Change, RecordId, Stored},
+};
+
+pub fn random(buffer: &mut [u8]) {
+    getrandom::fill(buffer).unwrap();
+}
+
+pub fn at(nanos: u64) -> Timestamp {
+    Timestamp::from_unix_nanos(nanos)
+}
+
+/// An ACTIVE key of the default workspace that may do everything.
+pub fn key() -> Key {
+    let mut bits = [0; 16];
+    random(&mut bits);
+    Key {
+        id: KeyId::from_bits(u128::from_be_bytes(bits)),
+        workspace: WorkspaceId::default_workspace(),
+        display_name: "a key".into(),
+        description: "".into(),
+        owner: "local:0".into(),
+        token_prefix: TokenPrefix::default(),
+        disabled: false,
+        permissions: PermissionSet::any(),
+        ip_allowlist: IpAllowlist::default(),
+        labels: Labels::default(),
+        create_time: at(1),
+        update_time: at(1),
+        expire_time: None,
+    }
+}
+
+/// A secret for a key, and what is kept of it.
+pub fn issue(key: &Key) -> (GeneratedSecret, Secret) {
+    let secret = GeneratedSecret::from_random(key.id, &mut random);
+    let sealed = Secret::seal(1, &secret, at(1), &mut random);
+    (secret, sealed)
+}
+
+pub fn token(secret: &GeneratedSecret) -> String {
+    secret.token(&TokenPrefix::default()).expose().to_owned()
+}
+
+/// A clock that stands where the test puts it: nanoseconds, the same for both readings.
+#[derive(Default)]
+pub struct ManualClock(pub AtomicU64);
+
+impl Clock for ManualClock {
+    fn now(&self) -> Now {
+        let nanos = self.0.load(Ordering::SeqCst);
+        Now {
+            boottime: Boottime(nanos),
+            wall: at(nanos),
+        }
+    }
+}
+
+/// A gate without listeners.
+pub struct Gate {
+    pub keyring: KeyringWriter,
+    pub lease: Arc<Lease>,
+    pub clock: Arc<ManualClock>,
+    pub verify: Arc<VerifyPool>,
+    pub checker: Checker<ManualClock>,
+    pub metrics: CheckMetrics,
+    revision: Revision,
+}
+
+impl Gate {
+    /// An empty one. Must be called within a runtime.
+    pub fn new() -> Self {
+        let keyring = KeyringWriter::new();
+        let lease = Arc::new(Lease::unlimited());
+        let clock = Arc::new(ManualClock::default());
+        let verify = Arc::new(VerifyPool::new(tokio::runtime::Handle::current()).unwrap());
+        let metrics = CheckMetrics::default();
+        let parts = Parts {
+            keyring: keyring.reader(),
+            lease: lease.clone(),
+            clock: clock.clone(),
+            verify: verify.clone(),
+        };
+        let checker = Checker::new(Arc::new(parts), metrics.recorder());
+        Self {
+            keyring,
+            lease,
+            clock,
+            verify,
+            checker,
+            metrics,
+            revision: Revision {
+                epoch: 1,
+                number: 0,
+            },
+        }
+    }
+
+    /// Applies one record as the next revision.
+    pub fn apply(&mut self, id: RecordId, stored: Stored) {
+        self.revision = self.revision.next();
+        self.keyring.apply(Change {
+            revision: self.revision,
+            records: vec![(id, stored)],
+        });
+    }
+
+    pub fn put(&mut self, key: Key, secrets: Vec<Secret>) {
+        let record = KeyRecord {
+            revision: self.revision.next(),
+            secrets,
+            key,
+        };
+        self.apply(RecordId::Key(record.key.id), Stored::Key(Box::new(record)));
+    }
+
+    /// A new key in force, and its token.
+    pub fn put_new(&mut self, key: Key) -> String {
+        let (secret, sealed) = issue(&key);
+        self.put(key, vec![sealed]);
+        token(&secret)
+    }
+}
