@@ -1,47 +1,158 @@
-//! The command line.
+//! The command line: `portcullis serve`, and a client of the management and Check API.
+//!
+//! Answers go to stdout, everything else to stderr. Exit status: 0 done (`check`: allowed), 1 an error, 2 a wrong
+//! command line or a question that nobody could be asked, 3 `check`: denied.
 
 mod bind;
+mod check;
+mod client;
+mod config_check;
+mod confirm;
+mod console;
+mod expires;
+mod failure;
+mod key;
+mod key_ref;
+mod output;
+mod page;
 pub mod serve;
+mod workspace;
 
-use std::process::ExitCode;
+use std::{
+    ffi::OsString,
+    fs,
+    io::{self, BufWriter, IsTerminal as _},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
+use jiff::Zoned;
 
 use crate::config::{ServeFlags, Settings};
+use console::{Console, clean};
+use failure::Failure;
 
-#[derive(Parser)]
-#[command(name = "portcullis", version, about)]
-struct Arguments {
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  done; check: allowed
+  1  an error
+  2  a wrong command line, or a question that nobody could be asked
+  3  check: denied";
+
+/// Portcullis answers whether an API key opens a call, and manages the keys.
+///
+/// Without a command it serves, with the defaults that `serve --help` lists.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, after_help = EXIT_STATUS)]
+struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
 }
 
-#[derive(Subcommand)]
+#[derive(Debug, Subcommand)]
 enum Command {
-    /// Serves (also without any command).
-    Serve(ServeFlags),
+    /// Serves Check, management and the probes
+    Serve(Box<ServeFlags>),
+    /// Creates and runs keys
+    Key(Box<key::KeyArgs>),
+    /// Creates and reads workspaces
+    Workspace(workspace::WorkspaceArgs),
+    /// Asks whether a key opens a call; exits 0 if it does, 3 if it does not, 1 if that is not known
+    Check(check::CheckArgs),
+    /// Looks at the settings
+    #[command(subcommand)]
+    Config(ConfigCommand),
 }
 
-/// Runs the command that the arguments name.
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Prints the settings that `serve` would run with and where each comes from, or every fault in them
+    Check(Box<ServeFlags>),
+}
+
+/// How a command ended that met no error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    Denied,
+}
+
+/// Runs the command line of this process.
 #[must_use]
 pub fn run() -> ExitCode {
-    let Command::Serve(flags) = Arguments::parse()
-        .command
-        .unwrap_or_else(|| Command::Serve(ServeFlags::default()));
-    let settings = Settings::resolve(&flags, &|name| std::env::var_os(name), &|path| {
-        std::fs::read_to_string(path)
-    });
-    let command = std::env::args()
-        .next()
-        .unwrap_or_else(|| "portcullis".to_owned());
-    let ended = settings
-        .map_err(|faults| faults.to_string())
-        .and_then(|settings| serve::serve(&settings, &command).map_err(|error| error.to_string()));
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
         Err(error) => {
-            eprintln!("portcullis: {error}");
-            ExitCode::FAILURE
+            // Help goes to stdout and is no error. If it cannot be written there is nobody left to tell.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let command_name = arguments.first().map_or_else(
+        || "portcullis".into(),
+        |name| clean(&name.to_string_lossy()),
+    );
+    let mut answers = io::stdin().lock();
+    // A question is asked only where it can be seen and answered.
+    let terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
+    // Not locked: `serve` writes to stdout too.
+    let mut out = BufWriter::new(io::stdout());
+    let mut console = Console {
+        out: &mut out,
+        err: &mut io::stderr(),
+        stdin: &mut answers,
+        terminal,
+        env: &|name| std::env::var_os(name),
+        now: Zoned::now(),
+        command_name: &command_name,
+    };
+    let result = dispatch(cli, &mut console);
+    let result = console.out.flush().map_err(Failure::from).and(result);
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Denied) => ExitCode::from(3),
+        Err(failure) => {
+            // As above: if stderr is gone, the exit status still tells.
+            let _ = console.err.write_all(failure.to_string().as_bytes());
+            ExitCode::from(failure.exit_status())
         }
     }
 }
+
+fn dispatch(cli: Cli, console: &mut Console<'_>) -> Result<Outcome, Failure> {
+    match cli
+        .command
+        .unwrap_or_else(|| Command::Serve(Box::default()))
+    {
+        Command::Serve(flags) => {
+            let settings =
+                Settings::resolve(&flags, console.env, &|path| fs::read_to_string(path))?;
+            serve::serve(&settings, console.command_name)
+                .map_err(|error| Failure::Failed(error.to_string()))?;
+            Ok(Outcome::Done)
+        }
+        Command::Config(ConfigCommand::Check(flags)) => config_check::run(&flags, console),
+        client => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            let runtime = runtime
+                .map_err(|error| Failure::Failed(format!("cannot start the client: {error}")))?;
+            runtime.block_on(call(client, console))
+        }
+    }
+}
+
+/// Runs a command that talks to a server.
+async fn call(command: Command, console: &mut Console<'_>) -> Result<Outcome, Failure> {
+    match command {
+        Command::Key(args) => key::run(*args, console).await,
+        Command::Workspace(args) => workspace::run(args, console).await,
+        Command::Check(args) => check::run(args, console).await,
+        Command::Serve(_) | Command::Config(_) => Ok(Outcome::Done),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,10 @@ use super::Setting;
 ///
 /// They are kept as text: a bad value is then reported with all the others. Their variables are looked up by
 /// [`Settings::resolve`](super::Settings::resolve), not by clap, so that a fault can name its source.
+#[expect(
+    clippy::doc_markdown,
+    reason = "clap prints the docs of the fields as they stand"
+)]
 #[derive(Debug, Clone, Default, Args)]
 pub struct ServeFlags {
     /// Where callers of Check connect: host:port (port 0 takes a free one) or unix:/path

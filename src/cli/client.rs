@@ -1,0 +1,368 @@
+//! Finds a server and a credential, and connects.
+
+use std::{
+    fmt, fs, io,
+    net::IpAddr,
+    os::unix::net::UnixStream as StdUnixStream,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Args;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+use zeroize::Zeroizing;
+
+use super::{
+    console::{Console, clean},
+    failure::{Failure, root_cause},
+    output::Format,
+};
+use crate::{
+    config::{ADMIN_SOCKET, DEFAULT_DATA_DIR, ROOT_TOKEN_FILE},
+    proto::v1::{
+        check_service_client::CheckServiceClient, key_service_client::KeyServiceClient,
+        workspace_service_client::WorkspaceServiceClient,
+    },
+};
+
+const DEFAULT_SERVER: &str = "127.0.0.1:7701";
+/// A page of 1,000 keys, each as large as a key may be, is about 120 MB.
+const MAX_ANSWER: usize = 256 << 20;
+
+/// How a client command finds its server. The credential has no flag, because the process list is public: it is the
+/// variable `PORTCULLIS_TOKEN`, else `--token-file`, else `root.token` in the data directory.
+#[expect(
+    clippy::doc_markdown,
+    reason = "clap prints the docs of the fields as they stand"
+)]
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(super) struct ClientFlags {
+    /// The server: host:port or unix:/path [default: admin.sock in the data directory, else 127.0.0.1:7701]
+    #[arg(
+        long,
+        global = true,
+        value_name = "ADDR",
+        env = "PORTCULLIS_SERVER",
+        hide_env_values = true
+    )]
+    server: Option<String>,
+    /// The data directory of a server on this machine
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "PORTCULLIS_DATA_DIR",
+        hide_env_values = true,
+        default_value = DEFAULT_DATA_DIR
+    )]
+    data_dir: PathBuf,
+    /// A file that holds the admin token. The variable PORTCULLIS_TOKEN, which holds the token itself, beats it
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "PORTCULLIS_TOKEN_FILE",
+        hide_env_values = true
+    )]
+    token_file: Option<PathBuf>,
+    /// How many seconds the server has for each answer
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
+    /// How answers look; json is protobuf's JSON, in which fields at their default are left out
+    #[arg(long, short, global = true, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
+    pub(super) output: Format,
+}
+
+/// A connection to a server.
+pub(super) struct Client {
+    service: Service,
+}
+
+type Service = InterceptedService<Channel, Attach>;
+
+/// Gives each call its deadline and the credential.
+#[derive(Clone)]
+pub(super) struct Attach {
+    timeout: Duration,
+    authorization: Option<MetadataValue<Ascii>>,
+}
+
+impl Interceptor for Attach {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.set_timeout(self.timeout);
+        if let Some(value) = &self.authorization {
+            request
+                .metadata_mut()
+                .insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+impl Client {
+    /// Connects to the server that the flags name, or to one of this machine.
+    pub(super) async fn connect(
+        flags: &ClientFlags,
+        console: &mut Console<'_>,
+    ) -> Result<Self, Failure> {
+        let timeout = Duration::from_secs(flags.timeout);
+        let (server, tried) = flags.find_server()?;
+        let authorization = flags.authorization(&server, console)?;
+        let channel = server.connect(timeout).await.map_err(|cause| {
+            let tried = tried.map_or_else(String::new, |tried| format!("; before that {tried}"));
+            Failure::Failed(format!(
+                "no server at {server}: {}{tried}\nhint: start one with `{} serve`, or name one with --server",
+                clean(&cause),
+                console.command_name
+            ))
+        })?;
+        Ok(Self {
+            service: InterceptedService::new(
+                channel,
+                Attach {
+                    timeout,
+                    authorization,
+                },
+            ),
+        })
+    }
+
+    pub(super) fn keys(&self) -> KeyServiceClient<Service> {
+        KeyServiceClient::new(self.service.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    pub(super) fn workspaces(&self) -> WorkspaceServiceClient<Service> {
+        WorkspaceServiceClient::new(self.service.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    pub(super) fn checks(&self) -> CheckServiceClient<Service> {
+        CheckServiceClient::new(self.service.clone())
+    }
+}
+
+impl ClientFlags {
+    /// The server to connect to, and what is wrong with the admin socket if that was passed over.
+    fn find_server(&self) -> Result<(Server, Option<String>), Failure> {
+        if let Some(text) = &self.server {
+            return Ok((Server::parse(text).map_err(Failure::Usage)?, None));
+        }
+        let socket = self.data_dir.join(ADMIN_SOCKET);
+        match StdUnixStream::connect(&socket) {
+            Ok(_) => Ok((Server::Unix(socket), None)),
+            Err(error) => {
+                let tried = format!("{} was tried: {error}", Server::Unix(socket));
+                Ok((Server::Tcp(DEFAULT_SERVER.into()), Some(tried)))
+            }
+        }
+    }
+
+    /// The credential to send, if there is one.
+    fn authorization(
+        &self,
+        server: &Server,
+        console: &mut Console<'_>,
+    ) -> Result<Option<MetadataValue<Ascii>>, Failure> {
+        let (token, source) = if let Some(value) = (console.env)("PORTCULLIS_TOKEN") {
+            (
+                Zeroizing::new(value.into_string().unwrap_or_default()),
+                "PORTCULLIS_TOKEN".to_owned(),
+            )
+        } else if let Some(path) = &self.token_file {
+            let token = read_token(path).map_err(|error| unreadable(path, &error))?;
+            (token, path.display().to_string())
+        } else {
+            // The root token is picked up unasked, so it goes only where it belongs. The admin socket needs none, and
+            // must stay a way in when the file no longer holds the truth.
+            let Server::Tcp(_) = server else {
+                return Ok(None);
+            };
+            if !server.is_local() {
+                return Ok(None);
+            }
+            let path = self.data_dir.join(ROOT_TOKEN_FILE);
+            match read_token(&path) {
+                Ok(token) => (token, path.display().to_string()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(unreadable(&path, &error)),
+            }
+        };
+        let header = Zeroizing::new(format!("Bearer {}", token.trim()));
+        let usable =
+            !token.trim().is_empty() && token.trim().bytes().all(|byte| byte.is_ascii_graphic());
+        let value = header
+            .parse::<MetadataValue<Ascii>>()
+            .ok()
+            .filter(|_| usable);
+        let mut value = value.ok_or_else(|| Failure::Failed(format!("{source} holds no token")))?;
+        // Keeps it out of logs, and of the compression tables of HTTP/2.
+        value.set_sensitive(true);
+        if !server.is_local() {
+            console.notice(&format!(
+                "note: {server} is reached without TLS; the credential travels unencrypted"
+            ));
+        }
+        Ok(Some(value))
+    }
+}
+
+fn read_token(path: &Path) -> io::Result<Zeroizing<String>> {
+    fs::read_to_string(path).map(Zeroizing::new)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::Failed(format!(
+        "the token file {} cannot be read: {error}",
+        path.display()
+    ))
+}
+
+/// Where a server is.
+#[derive(Debug, PartialEq, Eq)]
+enum Server {
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// `host:port`; the host may be a name.
+    Tcp(String),
+}
+
+impl Server {
+    fn parse(text: &str) -> Result<Self, String> {
+        const HOW: &str = "--server: write host:port or unix:/path";
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() {
+                Err(HOW.into())
+            } else {
+                Ok(Self::Unix(path.into()))
+            };
+        }
+        let address = text
+            .strip_prefix("http://")
+            .unwrap_or(text)
+            .trim_end_matches('/');
+        if address.starts_with("https://") {
+            return Err(format!("{HOW}; this version speaks no TLS"));
+        }
+        let (host, port) = address.rsplit_once(':').ok_or(HOW)?;
+        let well_formed = !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0);
+        match address.parse::<http::uri::Authority>() {
+            Ok(_) if well_formed && !address.contains('@') => Ok(Self::Tcp(address.to_owned())),
+            _ => Err(HOW.into()),
+        }
+    }
+
+    /// True if it can only be on this machine.
+    fn is_local(&self) -> bool {
+        match self {
+            Self::Unix(_) => true,
+            Self::Tcp(address) => {
+                let host = address
+                    .rsplit_once(':')
+                    .map_or(address.as_str(), |(host, _)| host);
+                let literal = host.trim_start_matches('[').trim_end_matches(']');
+                host == "localhost"
+                    || literal
+                        .parse::<IpAddr>()
+                        .is_ok_and(|ip| ip.to_canonical().is_loopback())
+            }
+        }
+    }
+
+    /// Connects, or says why not.
+    async fn connect(&self, timeout: Duration) -> Result<Channel, String> {
+        let connecting = async {
+            match self {
+                Self::Unix(path) => {
+                    let path = path.clone();
+                    let connector = tower::service_fn(move |_| {
+                        let path = path.clone();
+                        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+                    });
+                    Endpoint::from_static("http://localhost")
+                        .connect_with_connector(connector)
+                        .await
+                }
+                Self::Tcp(address) => {
+                    Endpoint::from_shared(format!("http://{address}"))?
+                        .connect()
+                        .await
+                }
+            }
+        };
+        match tokio::time::timeout(timeout, connecting).await {
+            Ok(connected) => connected.map_err(|error| root_cause(&error)),
+            Err(_) => Err("no answer in time".into()),
+        }
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(address) => f.write_str(address),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_named_as_host_and_port_or_as_a_socket() {
+        for (text, server) in [
+            ("127.0.0.1:7701", Server::Tcp("127.0.0.1:7701".into())),
+            (
+                "http://gate.example:7701/",
+                Server::Tcp("gate.example:7701".into()),
+            ),
+            ("[::1]:7701", Server::Tcp("[::1]:7701".into())),
+            ("unix:/run/a b.sock", Server::Unix("/run/a b.sock".into())),
+        ] {
+            assert_eq!(Server::parse(text), Ok(server), "{text}");
+        }
+        for text in [
+            "",
+            "localhost",
+            ":7701",
+            "host:0",
+            "host:65536",
+            "unix:",
+            "https://host:1",
+            "a@b:1",
+            "a b:1",
+        ] {
+            assert!(Server::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_loopback_and_sockets_are_local() {
+        let local = |text| Server::parse(text).unwrap().is_local();
+        for text in [
+            "127.0.0.1:1",
+            "127.9.9.9:1",
+            "[::1]:1",
+            "localhost:1",
+            "unix:/a",
+        ] {
+            assert!(local(text), "{text}");
+        }
+        for text in [
+            "0.0.0.0:1",
+            "192.0.2.1:1",
+            "localhost.example:1",
+            "127.0.0.1.example:1",
+        ] {
+            assert!(!local(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Why a command failed, in words for the person who typed it.
+
+use std::{error::Error, fmt, io};
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use super::console::clean;
+use crate::{config::Faults, proto::v1::ErrorReason};
+
+/// Displays as whole lines for stderr.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The command line cannot be carried out as it stands.
+    Usage(String),
+    /// Anything else that went wrong here.
+    Failed(String),
+    /// The settings are wrong.
+    Settings(Faults),
+    /// The server refused, or was lost.
+    Call(Box<Status>),
+    /// The answer could not be written.
+    Output(io::Error),
+}
+
+impl Failure {
+    pub(super) const fn exit_status(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Failed(_) | Self::Settings(_) | Self::Call(_) | Self::Output(_) => 1,
+        }
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self::Call(Box::new(status))
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl From<Faults> for Failure {
+    fn from(faults: Faults) -> Self {
+        Self::Settings(faults)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(text) | Self::Failed(text) => writeln!(f, "error: {text}"),
+            Self::Settings(faults) => {
+                writeln!(f, "error: the settings are wrong")?;
+                faults
+                    .0
+                    .iter()
+                    .try_for_each(|fault| writeln!(f, "  {fault}"))
+            }
+            Self::Call(status) => write_status(f, status),
+            // Whoever reads us has what they wanted: `portcullis key list | head`.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Self::Output(error) => writeln!(f, "error: the answer cannot be written: {error}"),
+        }
+    }
+}
+
+fn write_status(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
+    if timed_out(status) {
+        return writeln!(
+            f,
+            "error: no answer in time. A change may have been made all the same: look before repeating it, and give \
+             it longer with --timeout"
+        );
+    }
+    if let Some(source) = status.source() {
+        return writeln!(
+            f,
+            "error: the connection failed: {}",
+            clean(&root_cause(source))
+        );
+    }
+    let details = status.get_error_details();
+    let info = details.error_info();
+    let reason = info.map_or_else(
+        || format!("{:?}", status.code()),
+        |info| info.reason.clone(),
+    );
+    let message = if status.message().is_empty() {
+        status.code().description()
+    } else {
+        status.message()
+    };
+    writeln!(f, "error: {} [{}]", clean(message), clean(&reason))?;
+    for violation in details
+        .bad_request()
+        .map_or(&[][..], |bad| &bad.field_violations)
+    {
+        // The message may have named them all.
+        if !message.contains(&violation.description) {
+            writeln!(
+                f,
+                "  {}: {}",
+                clean(&violation.field),
+                clean(&violation.description)
+            )?;
+        }
+    }
+    let resource = info
+        .and_then(|info| info.metadata.get("resource"))
+        .map_or("", String::as_str);
+    hint(status.code(), &reason, resource).map_or(Ok(()), |hint| writeln!(f, "hint: {hint}"))
+}
+
+/// Our own deadline shows as Cancelled with this text, the server's as `DEADLINE_EXCEEDED`.
+fn timed_out(status: &Status) -> bool {
+    status.code() == Code::DeadlineExceeded
+        || (status.code() == Code::Cancelled && status.message() == "Timeout expired")
+}
+
+fn hint(code: Code, reason: &str, resource: &str) -> Option<&'static str> {
+    match ErrorReason::from_str_name(reason) {
+        Some(ErrorReason::CredentialMissing) => Some(
+            "set PORTCULLIS_TOKEN, name a file that holds a token with --token-file, or, on the server's own \
+             machine, name its directory with --data-dir",
+        ),
+        Some(ErrorReason::CredentialInvalid) => {
+            Some("look at PORTCULLIS_TOKEN, --token-file, and root.token in the data directory")
+        }
+        Some(ErrorReason::ResourceNotFound) if resource.contains("/keys/") => {
+            Some("keys are looked for in the workspace `default` unless --workspace names another")
+        }
+        Some(ErrorReason::EtagMismatch) => {
+            Some("it was changed meanwhile; look at it again, then repeat")
+        }
+        Some(ErrorReason::KeyActive) => Some("`key disable` does the one, --force the other"),
+        _ if code == Code::Unimplemented => {
+            Some("name the admin listener with --server; a gate serves Check only")
+        }
+        _ => None,
+    }
+}
+
+/// The innermost error's text: the outer ones say only that there is an inner one.
+pub(super) fn root_cause(error: &dyn Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}

@@ -1,0 +1,137 @@
+//! `portcullis key`.
+
+mod change;
+mod create;
+mod list;
+mod show;
+mod update;
+
+use clap::{Args, Subcommand};
+
+use super::{
+    Outcome,
+    client::{Client, ClientFlags},
+    console::Console,
+    failure::Failure,
+    key_ref::{self, Guarded},
+};
+use crate::{
+    domain::name::KeyName,
+    proto::v1::{GetKeyRequest, Key},
+};
+
+const NAMING: &str = "\
+KEY is a key id, workspaces/{workspace}/keys/{key id}, or a token, of which only the key id leaves this program.";
+
+#[derive(Debug, Args)]
+#[command(after_help = NAMING)]
+pub(super) struct KeyArgs {
+    /// The workspace that owns the key [default: default]
+    #[arg(long, short, global = true, value_name = "W")]
+    workspace: Option<String>,
+    #[command(flatten)]
+    client: ClientFlags,
+    #[command(subcommand)]
+    command: KeyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Creates a key and shows its token, this once
+    Create(create::CreateArgs),
+    /// Shows a key
+    #[command(after_help = NAMING)]
+    Get(KeyArg),
+    /// Lists the keys of a workspace, oldest first
+    List(list::ListArgs),
+    /// Changes a key
+    Update(update::UpdateArgs),
+    /// Makes a disabled key good again
+    #[command(after_help = NAMING)]
+    Enable(KeyArg),
+    /// Disables a key: once this is done every Check refuses it
+    #[command(after_help = NAMING)]
+    Disable(change::AskedArgs),
+    /// Replaces a key's secret and shows the new token, this once; the old one is refused at once
+    #[command(after_help = NAMING)]
+    Reset(change::AskedArgs),
+    /// Deletes a key for good
+    #[command(after_help = NAMING)]
+    Delete(change::DeleteArgs),
+}
+
+#[derive(Debug, Args)]
+struct KeyArg {
+    /// The key
+    key: Guarded,
+}
+
+/// What every key command needs.
+struct Call<'a, 'b> {
+    workspace: Option<&'a str>,
+    client: &'a ClientFlags,
+    console: &'a mut Console<'b>,
+}
+
+pub(super) async fn run(args: KeyArgs, console: &mut Console<'_>) -> Result<Outcome, Failure> {
+    let call = Call {
+        workspace: args.workspace.as_deref(),
+        client: &args.client,
+        console,
+    };
+    match args.command {
+        KeyCommand::Create(args) => create::run(args, call).await,
+        KeyCommand::Get(args) => get(&args, call).await,
+        KeyCommand::List(args) => list::run(&args, call).await,
+        KeyCommand::Update(args) => update::run(args, call).await,
+        KeyCommand::Enable(args) => change::enable(&args, call).await,
+        KeyCommand::Disable(args) => change::disable(&args, call).await,
+        KeyCommand::Reset(args) => change::reset(&args, call).await,
+        KeyCommand::Delete(args) => change::delete(&args, call).await,
+    }?;
+    Ok(Outcome::Done)
+}
+
+impl Call<'_, '_> {
+    /// The name of the key that the person means.
+    fn name(&self, key: &Guarded) -> Result<KeyName, Failure> {
+        key_ref::parse(&key.0, self.workspace).map_err(Failure::Usage)
+    }
+
+    async fn connect(&mut self) -> Result<Client, Failure> {
+        Client::connect(self.client, self.console).await
+    }
+}
+
+async fn get(args: &KeyArg, mut call: Call<'_, '_>) -> Result<(), Failure> {
+    let name = call.name(&args.key)?;
+    let client = call.connect().await?;
+    let key = read(&client, &name).await?;
+    show::key(&key, call.client.output, call.console)
+}
+
+async fn read(client: &Client, name: &KeyName) -> Result<Key, Failure> {
+    Ok(client
+        .keys()
+        .get_key(GetKeyRequest {
+            name: name.to_string(),
+        })
+        .await?
+        .into_inner())
+}
+
+/// Reads `NAME=VALUE`.
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE".into()),
+    }
+}
+
+/// Reads one of several values between commas.
+fn parse_item(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("a value between the commas is empty".into()),
+        item => Ok(item.to_owned()),
+    }
+}

@@ -1,0 +1,121 @@
+//! How the command line names a key: `workspaces/{workspace}/keys/{key id}`, a key id, or a token.
+
+use std::{convert::Infallible, fmt, str::FromStr};
+
+use zeroize::Zeroizing;
+
+use crate::domain::{
+    credential::NativeToken,
+    id::{DEFAULT_WORKSPACE, KeyId, WorkspaceId},
+    name::KeyName,
+};
+
+/// An argument that may hold a secret. Wiped when dropped, never printed.
+#[derive(Clone)]
+pub(super) struct Guarded(pub(super) Zeroizing<String>);
+
+impl fmt::Debug for Guarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Guarded")
+    }
+}
+
+impl FromStr for Guarded {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(Zeroizing::new(text.to_owned())))
+    }
+}
+
+/// Reads a key's name. Of a token only the key id is kept: its secret goes no further.
+///
+/// # Errors
+/// If the text names no key. It is not quoted: it may be a secret.
+pub(super) fn parse(text: &str, workspace: Option<&str>) -> Result<KeyName, String> {
+    let text = text.trim();
+    if text.starts_with("workspaces/") {
+        let name = KeyName::parse(text).map_err(|error| format!("KEY {error}"))?;
+        return match workspace {
+            Some(other) if other != name.workspace.as_str() => Err(format!(
+                "KEY is in the workspace {}, but --workspace names another",
+                name.workspace
+            )),
+            _ => Ok(name),
+        };
+    }
+    let workspace = workspace_id(workspace)?;
+    if text.contains('_') {
+        // A token with a typo is refused whole: the typo may be in the key id, which its checksum covers.
+        let token = NativeToken::parse(text).ok_or(
+            "KEY looks like a token but is not a whole one; look for a typo or a missing part",
+        )?;
+        return Ok(KeyName {
+            workspace,
+            id: token.key_id(),
+        });
+    }
+    let id = KeyId::parse(text.as_bytes())
+        .ok_or("KEY must be a key id (22 letters and digits), workspaces/{workspace}/keys/{key id}, or a token")?;
+    Ok(KeyName { workspace, id })
+}
+
+/// The workspace that `--workspace` names.
+///
+/// # Errors
+/// If it is not of a workspace id's form.
+pub(super) fn workspace_id(workspace: Option<&str>) -> Result<WorkspaceId, String> {
+    WorkspaceId::parse(workspace.unwrap_or(DEFAULT_WORKSPACE))
+        .map_err(|error| format!("--workspace {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::tests::{KEY_ID, token};
+
+    #[test]
+    fn a_key_is_named_by_name_id_or_token() {
+        let named = format!("workspaces/acme/keys/{KEY_ID}");
+        for (text, workspace, name) in [
+            (named.as_str(), None, named.clone()),
+            (&named, Some("acme"), named.clone()),
+            (KEY_ID, None, format!("workspaces/default/keys/{KEY_ID}")),
+            (&token(), None, format!("workspaces/default/keys/{KEY_ID}")),
+            (&token(), Some("acme"), named.clone()),
+            (&format!(" {KEY_ID}\n"), Some("acme"), named.clone()),
+        ] {
+            assert_eq!(parse(text, workspace).unwrap().to_string(), name);
+        }
+    }
+
+    #[test]
+    fn the_secret_of_a_token_is_cut_off() {
+        let token = token();
+        let secret = token.rsplit('_').next().unwrap();
+        let name = parse(&token, None).unwrap();
+        assert!(!name.to_string().contains(secret));
+        assert!(!format!("{name:?}").contains(secret));
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_without_being_quoted() {
+        let token = token();
+        let secret = token.rsplit('_').next().unwrap();
+        for text in [
+            "",
+            "first",
+            secret,
+            &token[..token.len() - 1],
+            &token.replacen("pc_", "PC_", 1),
+            &format!("{token}0"),
+            &format!("workspaces/default/keys/{token}"),
+            &format!("workspaces/acme/{KEY_ID}"),
+        ] {
+            let error = parse(text, None).unwrap_err();
+            assert!(!error.contains(&secret[..8]), "{error}");
+        }
+        assert!(parse(&format!("workspaces/acme/keys/{KEY_ID}"), Some("other")).is_err());
+        assert!(parse(KEY_ID, Some("Not-An-Id")).is_err());
+    }
+}

@@ -1,0 +1,148 @@
+//! How answers look: tables for people, protobuf JSON for scripts.
+
+use std::{fmt::Write as _, io::Write};
+
+use clap::ValueEnum;
+use jiff::tz::TimeZone;
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage};
+use prost_types::Timestamp;
+use tabwriter::TabWriter;
+
+use super::{
+    console::{acts_on_terminal, clean},
+    failure::Failure,
+};
+use crate::proto::DESCRIPTORS;
+
+/// How answers look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    // No doc comments: clap would spread every --help over twice the lines to show them.
+    Table,
+    Json,
+}
+
+/// Writes protobuf messages as their canonical JSON.
+pub(super) struct Json(DescriptorPool);
+
+impl Json {
+    pub(super) fn new() -> Result<Self, Failure> {
+        DescriptorPool::decode(DESCRIPTORS)
+            .map(Self)
+            .map_err(|error| defect(&error.to_string()))
+    }
+
+    /// The message as one line. `name` is its message's, within the API's package.
+    pub(super) fn line<M: Message>(&self, name: &str, message: &M) -> Result<String, Failure> {
+        let value = serde_json::to_string(&self.dynamic(name, message)?);
+        value
+            .map(|text| escape(&text))
+            .map_err(|error| defect(&error.to_string()))
+    }
+
+    /// The message over several lines.
+    pub(super) fn pretty<M: Message>(&self, name: &str, message: &M) -> Result<String, Failure> {
+        let value = serde_json::to_string_pretty(&self.dynamic(name, message)?);
+        value
+            .map(|text| escape(&text))
+            .map_err(|error| defect(&error.to_string()))
+    }
+
+    fn dynamic<M: Message>(&self, name: &str, message: &M) -> Result<DynamicMessage, Failure> {
+        let descriptor = self.0.get_message_by_name(&format!("portcullis.v1.{name}"));
+        let descriptor = descriptor.ok_or_else(|| defect(&format!("no message {name}")))?;
+        let mut dynamic = DynamicMessage::new(descriptor);
+        dynamic
+            .transcode_from(message)
+            .map_err(|error| defect(&error.to_string()))?;
+        Ok(dynamic)
+    }
+}
+
+fn defect(what: &str) -> Failure {
+    Failure::Failed(format!(
+        "a defect of this program: the answer cannot be shown as JSON: {what}"
+    ))
+}
+
+/// JSON may hold characters that a terminal acts on; they occur only in strings, where an escape says the same.
+fn escape(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        // The line feeds are our own, between the fields. None of the others is beyond U+FFFF.
+        if acts_on_terminal(c) && c != '\n' {
+            // Writing to a String cannot fail.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+/// Writes one message as JSON.
+pub(super) fn json<M: Message>(
+    out: &mut dyn Write,
+    name: &str,
+    message: &M,
+) -> Result<(), Failure> {
+    Ok(writeln!(out, "{}", Json::new()?.pretty(name, message)?)?)
+}
+
+/// Writes rows under each other, columns aligned. The cells are cleaned; a line feed in a cell's text goes on in the
+/// same column of the next line if it is the last one.
+pub(super) fn rows<const N: usize>(
+    out: &mut dyn Write,
+    rows: &[[String; N]],
+) -> Result<(), Failure> {
+    let mut table = TabWriter::new(out).padding(2);
+    for row in rows {
+        let (last, first) = row
+            .split_last()
+            .map_or(("", &[][..]), |(last, first)| (last.as_str(), first));
+        for cell in first {
+            write!(table, "{}\t", clean(cell))?;
+        }
+        let lines: Vec<_> = last.split('\n').map(clean).collect();
+        writeln!(
+            table,
+            "{}",
+            lines.join(&format!("\n{}", "\t".repeat(first.len())))
+        )?;
+    }
+    Ok(table.flush()?)
+}
+
+/// A time for people: local, with its offset, without spaces. `otherwise` if there is none.
+pub(super) fn time(time: Option<&Timestamp>, zone: &TimeZone, otherwise: &str) -> String {
+    let Some(time) = time else {
+        return otherwise.to_owned();
+    };
+    match jiff::Timestamp::new(time.seconds, time.nanos) {
+        Ok(at) => at
+            .to_zoned(zone.clone())
+            .strftime("%Y-%m-%dT%H:%M:%S%:z")
+            .to_string(),
+        Err(_) => "out of range".to_owned(),
+    }
+}
+
+/// The zone's name, or its offset if it has none.
+pub(super) fn zone_name(zone: &TimeZone) -> String {
+    match zone.iana_name() {
+        Some("Etc/Unknown") => "UTC".to_owned(),
+        Some(name) => name.to_owned(),
+        None => zone
+            .to_fixed_offset()
+            .map_or_else(|_| "the local zone".to_owned(), |offset| offset.to_string()),
+    }
+}
+
+/// The text, shortened to `longest` characters.
+pub(super) fn shorten(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(longest - 1).chain(['…']).collect(),
+    }
+}

@@ -1,0 +1,94 @@
+//! Writes a list page by page, so that a long one needs neither time nor memory before its first line.
+
+use std::num::NonZeroUsize;
+
+use prost::Message;
+
+use super::{
+    console::Console,
+    failure::Failure,
+    output::{Format, Json, rows},
+};
+
+/// The most resources in a page.
+const PAGE: usize = 1_000;
+
+/// A list being written.
+pub(super) struct Listing<const N: usize> {
+    format: Json,
+    as_json: bool,
+    message: &'static str,
+    /// What stands before the first page, until it is written.
+    field: Option<&'static str>,
+    header: Option<[&'static str; N]>,
+    written: usize,
+    limit: usize,
+}
+
+impl<const N: usize> Listing<N> {
+    /// Begins a list of at most `limit` messages named `message`; in JSON it is the object's field `field`.
+    pub(super) fn begin(
+        format: Format,
+        (field, message): (&'static str, &'static str),
+        header: [&'static str; N],
+        limit: Option<NonZeroUsize>,
+    ) -> Result<Self, Failure> {
+        let as_json = format == Format::Json;
+        let limit = limit.map_or(usize::MAX, NonZeroUsize::get);
+        Ok(Self {
+            format: Json::new()?,
+            as_json,
+            message,
+            field: Some(field),
+            header: Some(header),
+            written: 0,
+            limit,
+        })
+    }
+
+    /// How many more to ask for; `None` once the limit is reached.
+    pub(super) fn wanted(&self) -> Option<i32> {
+        let left = self.limit.saturating_sub(self.written).min(PAGE);
+        // It is at most `PAGE`.
+        i32::try_from(left).ok().filter(|&left| left > 0)
+    }
+
+    /// Writes a page.
+    pub(super) fn page<M: Message>(
+        &mut self,
+        console: &mut Console<'_>,
+        page: &[M],
+        row: impl Fn(&M) -> [String; N],
+    ) -> Result<(), Failure> {
+        let page = &page[..page.len().min(self.limit - self.written)];
+        if self.as_json {
+            // Not before there is a page: an error must leave nothing on stdout.
+            if let Some(field) = self.field.take() {
+                write!(console.out, "{{\"{field}\":[")?;
+            }
+            for message in page {
+                let comma = if self.written == 0 { "" } else { "," };
+                write!(
+                    console.out,
+                    "{comma}\n{}",
+                    self.format.line(self.message, message)?
+                )?;
+                self.written += 1;
+            }
+        } else {
+            let header = self.header.take().map(|header| header.map(str::to_owned));
+            let table: Vec<_> = header.into_iter().chain(page.iter().map(row)).collect();
+            rows(console.out, &table)?;
+            self.written += page.len();
+        }
+        Ok(console.out.flush()?)
+    }
+
+    /// Ends the list.
+    pub(super) fn end(self, console: &mut Console<'_>) -> Result<(), Failure> {
+        if self.as_json {
+            writeln!(console.out, "\n]}}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,348 @@
+mod fake;
+mod keys;
+
+use std::path::Path;
+
+use clap::CommandFactory as _;
+use tempfile::TempDir;
+use tonic::Status;
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::*;
+use crate::{config::Setting, proto::v1::check_response::Reason};
+use fake::Fake;
+
+pub(super) const KEY_ID: &str = "0123456789abcdefghijkl";
+
+/// A well-formed token of [`KEY_ID`].
+pub(super) fn token() -> String {
+    use crate::domain::{base62, credential};
+    let digits = [b'q'; credential::SECRET_DIGITS];
+    let checksum = base62::encode_u32(credential::crc(KEY_ID.as_bytes(), &digits));
+    format!(
+        "pc_{KEY_ID}_{}{}",
+        String::from_utf8_lossy(&digits),
+        String::from_utf8_lossy(&checksum)
+    )
+}
+
+/// What a command did.
+struct Ran {
+    status: u8,
+    out: String,
+    err: String,
+}
+
+/// The world a command runs in.
+struct World {
+    data_dir: TempDir,
+    fake: Fake,
+    env: Vec<(&'static str, String)>,
+    /// What a person types; without it there is no terminal.
+    answers: Option<&'static str>,
+}
+
+impl World {
+    /// With a server on the admin socket.
+    fn new() -> Self {
+        let world = Self::without_server();
+        world.fake.on_admin_socket(world.data_dir.path());
+        world
+    }
+
+    fn without_server() -> Self {
+        Self {
+            data_dir: TempDir::new().unwrap(),
+            fake: Fake::new(),
+            env: Vec::new(),
+            answers: None,
+        }
+    }
+
+    fn data_dir(&self) -> &Path {
+        self.data_dir.path()
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Ran {
+        let data_dir = format!("--data-dir={}", self.data_dir().display());
+        let arguments = ["portcullis"]
+            .iter()
+            .chain(arguments)
+            .copied()
+            .chain([data_dir.as_str()]);
+        let cli = match Cli::try_parse_from(arguments) {
+            Ok(cli) => cli,
+            Err(error) => {
+                return Ran {
+                    status: 2,
+                    out: String::new(),
+                    err: error.to_string(),
+                };
+            }
+        };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut console = Console {
+            out: &mut out,
+            err: &mut err,
+            stdin: &mut self.answers.unwrap_or_default().as_bytes(),
+            terminal: self.answers.is_some(),
+            env: &|name| {
+                self.env
+                    .iter()
+                    .find(|(known, _)| *known == name)
+                    .map(|(_, value)| value.into())
+            },
+            now: "2026-06-01T12:00:00+02:00[Europe/Berlin]".parse().unwrap(),
+            command_name: "portcullis",
+        };
+        let result = call(cli.command.unwrap(), &mut console).await;
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        match result {
+            Ok(Outcome::Done) => Ran {
+                status: 0,
+                out: text(out),
+                err: text(err),
+            },
+            Ok(Outcome::Denied) => Ran {
+                status: 3,
+                out: text(out),
+                err: text(err),
+            },
+            Err(failure) => Ran {
+                status: failure.exit_status(),
+                out: text(out),
+                err: format!("{}{failure}", text(err)),
+            },
+        }
+    }
+
+    fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.fake.lock().calls)
+    }
+}
+
+#[test]
+fn the_command_line_is_well_formed() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn no_command_is_serve() {
+    assert!(
+        Cli::try_parse_from(["portcullis"])
+            .unwrap()
+            .command
+            .is_none()
+    );
+}
+
+#[test]
+fn the_help_of_serve_names_every_variable() {
+    let help = Cli::try_parse_from(["portcullis", "serve", "--help"])
+        .unwrap_err()
+        .to_string();
+    for setting in Setting::ALL {
+        assert!(
+            help.contains(&setting.variable()),
+            "{} is not in\n{help}",
+            setting.variable()
+        );
+        assert!(
+            help.contains(&format!("--{}", setting.name())),
+            "--{} is not in\n{help}",
+            setting.name()
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_root_token_goes_to_loopback_and_needs_no_asking() {
+    let world = World::without_server();
+    fs::write(world.data_dir().join("root.token"), "pc_root_secret\n").unwrap();
+    let address = world.fake.on_tcp().await.to_string();
+    assert_eq!(
+        world
+            .run(&["key", "get", KEY_ID, "--server", &address])
+            .await
+            .status,
+        0
+    );
+    assert!(world.calls()[0].starts_with("Bearer pc_root_secret "));
+}
+
+#[tokio::test]
+async fn the_admin_socket_is_found_and_gets_no_token_unasked() {
+    let world = World::new();
+    fs::write(world.data_dir().join("root.token"), "pc_stale_secret\n").unwrap();
+    assert_eq!(world.run(&["key", "get", KEY_ID]).await.status, 0);
+    assert!(world.calls()[0].starts_with("- "));
+}
+
+#[tokio::test]
+async fn the_variable_beats_the_token_file() {
+    let mut world = World::new();
+    let file = world.data_dir().join("token");
+    fs::write(&file, "pc_file").unwrap();
+    let arguments = ["key", "get", KEY_ID, "--token-file", file.to_str().unwrap()];
+    world.run(&arguments).await;
+    assert!(world.calls()[0].starts_with("Bearer pc_file "));
+    world.env.push(("PORTCULLIS_TOKEN", "pc_variable".into()));
+    world.run(&arguments).await;
+    assert!(world.calls()[0].starts_with("Bearer pc_variable "));
+    world.env[0].1 = "two words".into();
+    let ran = world.run(&arguments).await;
+    assert!(
+        ran.err.contains("PORTCULLIS_TOKEN holds no token") && !ran.err.contains("two words"),
+        "{}",
+        ran.err
+    );
+    assert!(world.calls().is_empty());
+}
+
+#[tokio::test]
+async fn without_a_server_the_failure_says_what_was_tried_and_what_to_do() {
+    let world = World::without_server();
+    let ran = world.run(&["key", "list", "--server", "127.0.0.1:1"]).await;
+    assert_eq!(ran.status, 1);
+    assert!(
+        ran.err.contains("127.0.0.1:1") && ran.err.contains("refused"),
+        "{}",
+        ran.err
+    );
+    assert!(
+        ran.err.contains("portcullis serve") && ran.out.is_empty(),
+        "{}",
+        ran.err
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_given_up() {
+    let world = World::without_server();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let ran = world
+        .run(&["key", "list", "--server", &address, "--timeout", "1"])
+        .await;
+    assert_eq!(ran.status, 1);
+    assert!(ran.err.contains("no answer in time"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn a_server_that_is_none_of_ours_is_named_as_such() {
+    use tokio::io::AsyncWriteExt as _;
+    let world = World::without_server();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    let ran = world.run(&["key", "list", "--server", &address]).await;
+    assert_eq!(ran.status, 1);
+    assert!(ran.err.contains("the connection failed"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn a_refusal_shows_message_reason_and_fields_but_no_escapes() {
+    let world = World::new();
+    let mut details = ErrorDetails::with_error_info("INVALID_FIELD", "portcullis.dev", []);
+    details.add_bad_request_violation("key.display_name", "must not contain \u{1b}[2J");
+    let status = Status::with_error_details(
+        tonic::Code::InvalidArgument,
+        "the request is\u{7} malformed",
+        details,
+    );
+    world.fake.lock().refuse = Some(status);
+    let ran = world.run(&["key", "get", KEY_ID]).await;
+    assert_eq!(ran.status, 1);
+    assert_eq!(
+        ran.err,
+        "error: the request is\u{fffd} malformed [INVALID_FIELD]\n  key.display_name: must not contain \u{fffd}[2J\n"
+    );
+}
+
+#[tokio::test]
+async fn a_field_that_the_message_names_is_not_named_twice() {
+    let world = World::new();
+    let mut details = ErrorDetails::with_error_info("INVALID_FIELD", "portcullis.dev", []);
+    details.add_bad_request_violation("key.name", "must be short");
+    let status = Status::with_error_details(
+        tonic::Code::InvalidArgument,
+        "key.name: must be short",
+        details,
+    );
+    world.fake.lock().refuse = Some(status);
+    let ran = world.run(&["key", "get", KEY_ID]).await;
+    assert_eq!(ran.err, "error: key.name: must be short [INVALID_FIELD]\n");
+}
+
+#[tokio::test]
+async fn a_refusal_without_details_is_shown_too() {
+    let world = World::new();
+    world.fake.lock().refuse = Some(Status::unimplemented(""));
+    let ran = world.run(&["key", "get", KEY_ID]).await;
+    assert!(
+        ran.err.contains("[Unimplemented]") && ran.err.contains("--server"),
+        "{}",
+        ran.err
+    );
+}
+
+#[tokio::test]
+async fn check_exits_by_the_decision() {
+    let world = World::new();
+    let token = token();
+    let arguments = [
+        "check",
+        &token,
+        "--permission",
+        "sms.send,sms.read",
+        "--source",
+        "192.0.2.7",
+        "--label",
+        "team",
+    ];
+    let ran = world.run(&arguments).await;
+    assert_eq!(ran.status, 0);
+    assert!(
+        ran.out.starts_with("ALLOWED") && ran.out.contains("OK"),
+        "{}",
+        ran.out
+    );
+    let call = world.calls().remove(0);
+    assert!(
+        call.contains(r#"["sms.send", "sms.read"]"#) && call.contains("192.0.2.7"),
+        "{call}"
+    );
+
+    world.fake.lock().deny = Some(Reason::KeyDisabled);
+    let ran = world.run(&arguments).await;
+    assert_eq!(ran.status, 3);
+    assert!(
+        ran.out.starts_with("DENIED") && ran.out.contains("KEY_DISABLED"),
+        "{}",
+        ran.out
+    );
+
+    world.fake.lock().refuse = Some(Status::unavailable("busy"));
+    assert_eq!(world.run(&arguments).await.status, 1);
+    assert_eq!(
+        world
+            .run(&["check", &token, "--source", "nowhere"])
+            .await
+            .status,
+        2
+    );
+}
+
+#[tokio::test]
+async fn check_reads_the_token_from_stdin() {
+    let mut world = World::new();
+    world.answers = Some("a token\n");
+    assert_eq!(
+        world.run(&["check", "-", "--output", "json"]).await.status,
+        0
+    );
+}

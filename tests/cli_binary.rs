@@ -1,0 +1,133 @@
+//! The program as it is called: exit statuses, streams, and what reaches them.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+/// The program in a directory of its own, with no setting from outside and no terminal.
+fn portcullis(dir: &TempDir, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+    command
+        .args(arguments)
+        .current_dir(dir.path())
+        .env_clear()
+        .stdin(Stdio::null());
+    command
+}
+
+#[track_caller]
+fn ended(mut command: Command, status: i32) -> (String, String) {
+    let output = command.output().expect("the program runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    let (out, err) = (text(output.stdout), text(output.stderr));
+    assert_eq!(
+        output.status.code(),
+        Some(status),
+        "stdout: {out}\nstderr: {err}"
+    );
+    (out, err)
+}
+
+#[test]
+fn config_check_shows_each_setting_with_its_source() {
+    let dir = TempDir::new().unwrap();
+    fs::write(
+        dir.path().join("p.toml"),
+        "log-format = \"json\"\nname = \"file\"\n",
+    )
+    .unwrap();
+    let mut command = portcullis(
+        &dir,
+        &[
+            "config",
+            "check",
+            "--config",
+            "p.toml",
+            "--gate=unix:gate.sock",
+        ],
+    );
+    command.env("PORTCULLIS_NAME", "variable");
+    let (out, err) = ended(command, 0);
+    let rows: Vec<Vec<&str>> = out
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    for row in [
+        ["gate", "unix:gate.sock", "--gate"],
+        ["name", "variable", "PORTCULLIS_NAME"],
+        ["log-format", "json", "p.toml:1"],
+        ["admin", "127.0.0.1:7701", "default"],
+    ] {
+        assert!(rows.contains(&row.to_vec()), "{row:?} is not in\n{out}");
+    }
+    assert!(err.is_empty(), "{err}");
+}
+
+#[test]
+fn serve_and_config_check_name_every_fault_and_print_no_secret() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("p.toml"), "colour = \"red\"\n").unwrap();
+    for arguments in [
+        &["serve", "--gate", "0.0.0.0:7700"][..],
+        &["config", "check", "--gate", "0.0.0.0:7700"],
+    ] {
+        let mut command = portcullis(&dir, arguments);
+        command
+            .env("PORTCULLIS_CONFIG", "p.toml")
+            .env("PORTCULLIS_ROOT_TOKEN", "pc_hunter2");
+        let (out, err) = ended(command, 1);
+        for part in [
+            "colour",
+            "p.toml:1",
+            "--gate-insecure",
+            "PORTCULLIS_ROOT_TOKEN",
+        ] {
+            assert!(err.contains(part), "{part} is not in\n{err}");
+        }
+        assert!(!err.contains("hunter2") && out.is_empty(), "{out}{err}");
+    }
+    assert!(
+        !dir.path().join("data").exists(),
+        "a refused start leaves nothing behind"
+    );
+}
+
+#[test]
+fn a_wrong_command_line_exits_2() {
+    let dir = TempDir::new().unwrap();
+    for arguments in [
+        &["open"][..],
+        &["key", "get"],
+        &["key", "get", "first"],
+        &["key", "list", "--timeout", "0"],
+    ] {
+        let (out, err) = ended(portcullis(&dir, arguments), 2);
+        assert!(out.is_empty() && err.starts_with("error: "), "{out}{err}");
+    }
+}
+
+#[test]
+fn without_a_terminal_nothing_is_asked_and_nothing_done() {
+    let dir = TempDir::new().unwrap();
+    let (_, err) = ended(
+        portcullis(&dir, &["key", "delete", "0123456789abcdefghijkl"]),
+        2,
+    );
+    assert!(err.contains("--yes"), "{err}");
+}
+
+#[test]
+fn a_reader_that_goes_away_causes_no_panic() {
+    let dir = TempDir::new().unwrap();
+    let mut child = portcullis(&dir, &["config", "check"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
