@@ -53,15 +53,22 @@ struct Cli {
 enum Command {
     /// Serves Check, management and the probes
     Serve(Box<ServeFlags>),
+    #[command(flatten)]
+    Call(CallCommand),
+    /// Looks at the settings
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// What talks to a server.
+#[derive(Debug, Subcommand)]
+enum CallCommand {
     /// Creates and runs keys
     Key(Box<key::KeyArgs>),
     /// Creates and reads workspaces
     Workspace(workspace::WorkspaceArgs),
     /// Asks whether a key opens a call; exits 0 if it does, 3 if it does not, 1 if that is not known
     Check(check::CheckArgs),
-    /// Looks at the settings
-    #[command(subcommand)]
-    Config(ConfigCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -133,24 +140,22 @@ fn dispatch(cli: Cli, console: &mut Console<'_>) -> Result<Outcome, Failure> {
             Ok(Outcome::Done)
         }
         Command::Config(ConfigCommand::Check(flags)) => config_check::run(&flags, console),
-        client => {
+        Command::Call(command) => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build();
             let runtime = runtime
                 .map_err(|error| Failure::Failed(format!("cannot start the client: {error}")))?;
-            runtime.block_on(call(client, console))
+            runtime.block_on(call(command, console))
         }
     }
 }
 
-/// Runs a command that talks to a server.
-async fn call(command: Command, console: &mut Console<'_>) -> Result<Outcome, Failure> {
+async fn call(command: CallCommand, console: &mut Console<'_>) -> Result<Outcome, Failure> {
     match command {
-        Command::Key(args) => key::run(*args, console).await,
-        Command::Workspace(args) => workspace::run(args, console).await,
-        Command::Check(args) => check::run(args, console).await,
-        Command::Serve(_) | Command::Config(_) => Ok(Outcome::Done),
+        CallCommand::Key(args) => key::run(*args, console).await,
+        CallCommand::Workspace(args) => workspace::run(args, console).await,
+        CallCommand::Check(args) => check::run(args, console).await,
     }
 }
 

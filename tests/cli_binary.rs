@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    process::{Command, Stdio},
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
 };
 
 use tempfile::TempDir;
@@ -130,4 +131,119 @@ fn a_reader_that_goes_away_causes_no_panic() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+/// A server in the directory, ended when dropped.
+struct Server(Child);
+
+impl Server {
+    fn start(dir: &TempDir) -> Self {
+        let free = "127.0.0.1:0";
+        let arguments = ["serve", "--gate", free, "--admin", free, "--ops", free];
+        let mut server = portcullis(dir, &arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program runs");
+        let mut ready = String::new();
+        let out = server.stdout.as_mut().expect("it is piped");
+        BufReader::new(out).read_line(&mut ready).expect("UTF-8");
+        let server = Self(server);
+        assert!(ready.starts_with("portcullis ready"), "{ready}");
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It is gone already if it failed, which the test has noticed then.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_key_lives_and_dies_through_the_command_line() {
+    let dir = TempDir::new().unwrap();
+    let _server = Server::start(&dir);
+    let done = |arguments: &[&str]| ended(portcullis(&dir, arguments), 0).0;
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&done(&[arguments, &["--output", "json"]].concat())).unwrap()
+    };
+
+    let issued = json(&[
+        "key",
+        "create",
+        "--name",
+        "first",
+        "--permission",
+        "sms.send",
+    ]);
+    let token = issued["token"].as_str().unwrap();
+    let key_id = issued["key"]["keyId"].as_str().unwrap();
+    let check = ["check", token, "--permission", "sms.send"];
+    assert!(done(&check).starts_with("ALLOWED"));
+    let (out, _) = ended(
+        portcullis(&dir, &["check", token, "--permission", "sms.read"]),
+        3,
+    );
+    assert!(out.contains("PERMISSION_DENIED"), "{out}");
+
+    done(&["key", "disable", key_id, "--yes"]);
+    let (out, _) = ended(portcullis(&dir, &check), 3);
+    assert!(out.contains("KEY_DISABLED"), "{out}");
+    done(&["key", "enable", token]);
+    assert!(done(&check).starts_with("ALLOWED"));
+
+    json(&[
+        "key",
+        "update",
+        key_id,
+        "--label",
+        "team=a",
+        "--ip",
+        "192.0.2.0/24",
+    ]);
+    let key = json(&[
+        "key", "update", token, "--label", "tier=b", "--clear", "ips",
+    ]);
+    assert_eq!(key["labels"], serde_json::json!({"team": "a", "tier": "b"}));
+    assert_eq!(key.get("ipAllowlist"), None);
+
+    let reset = json(&["key", "reset", key_id, "--yes"]);
+    ended(portcullis(&dir, &check), 3);
+    done(&[
+        "check",
+        reset["token"].as_str().unwrap(),
+        "--permission",
+        "sms.send",
+    ]);
+
+    let (_, err) = ended(portcullis(&dir, &["key", "delete", key_id, "--yes"]), 1);
+    assert!(err.contains("KEY_ACTIVE"), "{err}");
+    done(&["key", "delete", key_id, "--yes", "--force"]);
+    let (_, err) = ended(portcullis(&dir, &["key", "get", key_id]), 1);
+    assert!(err.contains("RESOURCE_NOT_FOUND"), "{err}");
+    assert_eq!(json(&["key", "list"])["keys"], serde_json::json!([]));
+}
+
+#[test]
+fn a_workspace_is_created_read_and_listed() {
+    let dir = TempDir::new().unwrap();
+    let _server = Server::start(&dir);
+    let done = |arguments: &[&str]| ended(portcullis(&dir, arguments), 0).0;
+    done(&[
+        "workspace",
+        "create",
+        "acme",
+        "--name",
+        "Acme",
+        "--token-prefix",
+        "ac",
+    ]);
+    assert!(done(&["workspace", "get", "acme"]).contains("Acme"));
+    assert_eq!(done(&["workspace", "list"]).lines().count(), 4);
+    let (_, err) = ended(portcullis(&dir, &["workspace", "create", "acme"]), 1);
+    assert!(err.contains("RESOURCE_EXISTS"), "{err}");
+    assert!(done(&["key", "create", "-w", "acme"]).contains("ac_"));
 }

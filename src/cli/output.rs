@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, io::Write};
 
 use clap::ValueEnum;
-use jiff::tz::TimeZone;
+use jiff::tz::{Offset, TimeZone};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use prost_types::Timestamp;
@@ -130,12 +130,11 @@ pub(super) fn time(time: Option<&Timestamp>, zone: &TimeZone, otherwise: &str) -
 
 /// The zone's name, or its offset if it has none.
 pub(super) fn zone_name(zone: &TimeZone) -> String {
-    match zone.iana_name() {
-        Some("Etc/Unknown") => "UTC".to_owned(),
-        Some(name) => name.to_owned(),
-        None => zone
-            .to_fixed_offset()
-            .map_or_else(|_| "the local zone".to_owned(), |offset| offset.to_string()),
+    match (zone.iana_name(), zone.to_fixed_offset()) {
+        (Some("Etc/Unknown"), _) | (None, Ok(Offset::UTC)) => "UTC".to_owned(),
+        (Some(name), _) => name.to_owned(),
+        (None, Ok(offset)) => offset.to_string(),
+        (None, Err(_)) => "the local zone".to_owned(),
     }
 }
 

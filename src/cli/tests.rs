@@ -95,7 +95,10 @@ impl World {
             now: "2026-06-01T12:00:00+02:00[Europe/Berlin]".parse().unwrap(),
             command_name: "portcullis",
         };
-        let result = call(cli.command.unwrap(), &mut console).await;
+        let Some(Command::Call(command)) = cli.command else {
+            panic!("not a command that talks to a server")
+        };
+        let result = call(command, &mut console).await;
         let text = |bytes| String::from_utf8(bytes).unwrap();
         match result {
             Ok(Outcome::Done) => Ran {
