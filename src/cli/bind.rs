@@ -7,7 +7,7 @@ use std::{
     net::TcpListener,
     os::unix::{
         fs::{FileTypeExt as _, OpenOptionsExt as _},
-        net::UnixListener,
+        net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
 };
@@ -91,7 +91,7 @@ impl fmt::Display for Bound {
 
 impl UnixSocket {
     /// Opens a socket that only its owner can connect to. A file that a killed process left behind is removed, but only
-    /// under a lock that no living process holds.
+    /// under a lock that no living process holds, and when nobody listens there.
     pub(super) fn open(what: &'static str, path: &Path) -> Result<Self, BindError> {
         let listen = Listen::Unix(path.to_owned());
         let failed = |source| refused(what, &listen, source);
@@ -114,7 +114,20 @@ impl UnixSocket {
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         match fs::symlink_metadata(path) {
-            Ok(file) if file.file_type().is_socket() => fs::remove_file(path).map_err(failed)?,
+            Ok(file) if file.file_type().is_socket() => {
+                // The lock keeps other replicas out, but a program of another kind knows nothing of it.
+                match UnixStream::connect(path) {
+                    Ok(_) => {
+                        return Err(BindError::InUse {
+                            what,
+                            address: listen.to_string(),
+                        });
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                    Err(source) => return Err(failed(source)),
+                }
+                fs::remove_file(path).map_err(failed)?;
+            }
             Ok(_) => {
                 return Err(BindError::NotASocket {
                     what,
