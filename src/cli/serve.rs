@@ -47,6 +47,15 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 /// How often the clock's steps and the lease's end are looked for.
 const TICK: Duration = Duration::from_millis(100);
 
+/// What health knows: everything together, and each service.
+const HEALTH_NAMES: [&str; 5] = [
+    "",
+    proto::v1::check_service_server::SERVICE_NAME,
+    proto::v1::key_service_server::SERVICE_NAME,
+    proto::v1::workspace_service_server::SERVICE_NAME,
+    proto::v1::fleet_service_server::SERVICE_NAME,
+];
+
 /// Why the server ended otherwise than by a signal.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -200,6 +209,7 @@ async fn run(
     tracing::info!("draining: calls that were begun are answered");
     // Receivers are gone only if their tasks are, which is what is waited for.
     let _ = begin_drain.send(true);
+    end_watches(health).await;
     let drained = tokio::time::timeout(DRAIN_LIMIT, async {
         let mut result = early;
         while let Some(ended) = serving.join_next().await {
@@ -283,15 +293,16 @@ fn health_and_reflection() -> (HealthReporter, Routes) {
 
 /// The overall status, and that of each service, since clients ask for either.
 async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    const SERVICES: [&str; 5] = [
-        "",
-        proto::v1::check_service_server::SERVICE_NAME,
-        proto::v1::key_service_server::SERVICE_NAME,
-        proto::v1::workspace_service_server::SERVICE_NAME,
-        proto::v1::fleet_service_server::SERVICE_NAME,
-    ];
-    for service in SERVICES {
+    for service in HEALTH_NAMES {
         health.set_service_status(service, status).await;
+    }
+}
+
+/// Ends the streams of those who watch health, once they have heard the last status: they are calls
+/// that were begun and never end by themselves, so the drain would wait for them in vain.
+async fn end_watches(mut health: HealthReporter) {
+    for service in HEALTH_NAMES {
+        health.clear_service_status(service).await;
     }
 }
 
