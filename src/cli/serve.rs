@@ -15,7 +15,11 @@ use tokio::{
     task::JoinSet,
 };
 use tonic::service::Routes;
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::{Health, HealthServer},
+    server::HealthReporter,
+};
 
 use super::bind::{BindError, Bound, UnixSocket};
 use crate::{
@@ -47,10 +51,10 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 /// How often the clock's steps and the lease's end are looked for.
 const TICK: Duration = Duration::from_millis(100);
 
-/// What health knows: everything together, and each service.
-const HEALTH_NAMES: [&str; 5] = [
-    "",
-    proto::v1::check_service_server::SERVICE_NAME,
+/// What the gate serves, and the admin listeners too.
+const GATE_SERVICES: [&str; 1] = [proto::v1::check_service_server::SERVICE_NAME];
+/// What only the admin listeners serve.
+const ADMIN_SERVICES: [&str; 3] = [
     proto::v1::key_service_server::SERVICE_NAME,
     proto::v1::workspace_service_server::SERVICE_NAME,
     proto::v1::fleet_service_server::SERVICE_NAME,
@@ -156,7 +160,7 @@ async fn run(
     )?;
 
     let core = start_core(settings, &directory).await?;
-    let (health, others) = health_and_reflection();
+    let (health, health_server) = tonic_health::server::health_reporter();
     let gate = GateSetup {
         checker: core.checker.clone(),
         checks: core.checks.clone(),
@@ -165,7 +169,7 @@ async fn run(
             true => WorkspaceChoice::Default,
             false => WorkspaceChoice::Required,
         },
-        others: others.clone(),
+        others: health_and_reflection(&health_server, &GATE_SERVICES),
     };
     serve_gate(
         sockets.gate,
@@ -179,7 +183,10 @@ async fn run(
         fleet: core.fleet.clone(),
         keyring: core.parts.keyring.clone(),
         checker: core.checker.clone(),
-        others,
+        others: health_and_reflection(
+            &health_server,
+            &[&GATE_SERVICES[..], &ADMIN_SERVICES].concat(),
+        ),
     };
     serve_admin(
         sockets.admin,
@@ -274,26 +281,41 @@ async fn start_core(settings: &Settings, directory: &DataDirectory) -> Result<Co
     })
 }
 
-fn health_and_reflection() -> (HealthReporter, Routes) {
-    let (reporter, health) = tonic_health::server::health_reporter();
+/// What a listener serves beside its own `services`: health, and reflection that tells of just these.
+fn health_and_reflection(health: &HealthServer<impl Health>, services: &[&str]) -> Routes {
     // The descriptors are made by build.rs from the protos that these services were generated from.
     const BUILT_IN: &str = "the built-in descriptors are valid";
-    // The last two are for clients that ask for health or print error details by reflection.
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
+    let reflection = |own: &str| {
+        // The last two are for clients that ask for health or print error details by reflection.
+        let described = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name(tonic_health::pb::health_server::SERVICE_NAME)
+            .with_service_name(own);
+        services
+            .iter()
+            .copied()
+            .fold(described, |described, service| {
+                described.with_service_name(service)
+            })
     };
-    let routes = Routes::new(health)
-        .add_service(reflection().build_v1().expect(BUILT_IN))
-        .add_service(reflection().build_v1alpha().expect(BUILT_IN));
-    (reporter, routes.prepare())
+    let v1 = reflection(tonic_reflection::pb::v1::server_reflection_server::SERVICE_NAME);
+    let v1alpha = reflection(tonic_reflection::pb::v1alpha::server_reflection_server::SERVICE_NAME);
+    Routes::new(health.clone())
+        .add_service(v1.build_v1().expect(BUILT_IN))
+        .add_service(v1alpha.build_v1alpha().expect(BUILT_IN))
+        .prepare()
+}
+
+/// Everything together, and each service.
+fn health_names() -> impl Iterator<Item = &'static str> {
+    [""].into_iter().chain(GATE_SERVICES).chain(ADMIN_SERVICES)
 }
 
 /// The overall status, and that of each service, since clients ask for either.
 async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for service in HEALTH_NAMES {
+    for service in health_names() {
         health.set_service_status(service, status).await;
     }
 }
@@ -301,7 +323,7 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
 /// Ends the streams of those who watch health, once they have heard the last status: they are calls
 /// that were begun and never end by themselves, so the drain would wait for them in vain.
 async fn end_watches(mut health: HealthReporter) {
-    for service in HEALTH_NAMES {
+    for service in health_names() {
         health.clear_service_status(service).await;
     }
 }
