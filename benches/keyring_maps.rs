@@ -345,13 +345,13 @@ fn memory_of(name: &str, keys: u64) {
     match name {
         "HashMap" => print_memory::<Std>(keys, Map::fill),
         "papaya" => print_memory::<Papaya>(keys, |map, key, record| {
-            SharedMap::replace(map, key, record)
+            SharedMap::replace(map, key, record);
         }),
         "dashmap" => print_memory::<Dash>(keys, |map, key, record| {
-            SharedMap::replace(map, key, record)
+            SharedMap::replace(map, key, record);
         }),
         "dashmap, boxed" => print_memory::<DashBox>(keys, |map, key, record| {
-            SharedMap::replace(map, key, record)
+            SharedMap::replace(map, key, record);
         }),
         _ => unreachable!("no map is called {name}"),
     }

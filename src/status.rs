@@ -30,7 +30,7 @@ pub(crate) fn status_with<const N: usize>(
     Status::with_error_details(code, message, details)
 }
 
-/// INVALID_ARGUMENT that names every field that is wrong.
+/// `INVALID_ARGUMENT` that names every field that is wrong.
 pub(crate) fn invalid_fields(violations: Vec<(String, String)>) -> Status {
     let message = violations
         .iter()

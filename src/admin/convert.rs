@@ -84,7 +84,7 @@ const OUTPUT_ONLY: [&str; 10] = [
     "revision",
 ];
 
-/// Reads the key of a CreateKey request.
+/// Reads the key of a `CreateKey` request.
 pub(super) fn read_new_key(key: v1::Key, workspace: &WorkspaceId) -> Result<NewKey, Failure> {
     let chosen = !key.permissions.is_empty();
     let KeyEdit {
@@ -105,7 +105,7 @@ pub(super) fn read_new_key(key: v1::Key, workspace: &WorkspaceId) -> Result<NewK
     })
 }
 
-/// Reads the change that an UpdateKey request asks for.
+/// Reads the change that an `UpdateKey` request asks for.
 pub(super) fn read_edit(
     key: v1::Key,
     mask: Option<FieldMask>,

@@ -59,7 +59,6 @@ impl Ops {
     }
 
     /// The routes of the ops listener.
-    #[must_use]
     pub fn routes(&self) -> Router {
         Router::new()
             .route("/livez", get(|| async { "ok\n" }))

@@ -83,7 +83,7 @@ impl AdminServices {
             others,
         } = self;
         Server::builder()
-            .http2_keepalive_interval(Some(Duration::from_secs(60)))
+            .http2_keepalive_interval(Some(Duration::from_mins(1)))
             .tcp_nodelay(true)
             .layer(CatchPanicLayer::custom(PanicToStatus))
             .add_routes(others)

@@ -29,7 +29,7 @@ use crate::{
         ops::{Ops, Sources},
         server::AdminServices,
     },
-    config::{ADMIN_SOCKET, DEFAULT_DATA_DIR, Settings},
+    config::{ADMIN_SOCKET, DEFAULT_DATA_DIR, RootToken, Settings},
     fleet::Fleet,
     gate::{
         check_service::{CheckApi, WorkspaceChoice},
@@ -165,9 +165,10 @@ async fn run(
         checker: core.checker.clone(),
         checks: core.checks.clone(),
         // Strangers can reach a gate that is not local, so they must say whose keys they mean.
-        workspace: match settings.listen.gate.is_local() {
-            true => WorkspaceChoice::Default,
-            false => WorkspaceChoice::Required,
+        workspace: if settings.listen.gate.is_local() {
+            WorkspaceChoice::Default
+        } else {
+            WorkspaceChoice::Required
         },
         others: health_and_reflection(&health_server, &GATE_SERVICES),
     };
@@ -244,7 +245,7 @@ async fn start_core(settings: &Settings, directory: &DataDirectory) -> Result<Co
     let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&path));
     let store: Arc<dyn Store> = Arc::new(opened.await.map_err(io::Error::other)??);
     let clock = Arc::new(SystemClock::new());
-    let chosen_root = settings.root_token.as_ref().map(|token| token.native());
+    let chosen_root = settings.root_token.as_ref().map(RootToken::native);
     let is_new = bootstrap::initialise(&*store, directory, chosen_root, clock.now().wall).await?;
 
     let writer = KeyringWriter::new();

@@ -37,11 +37,7 @@ impl Timestamp {
     pub const fn from_unix_nanos(nanos: u64) -> Self {
         Self {
             seconds: (nanos / NANOS_PER_SECOND).cast_signed(),
-            // The remainder is below 10^9.
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "a remainder below 10^9 fits"
-            )]
+            // A remainder below 10^9 fits.
             nanos: (nanos % NANOS_PER_SECOND) as u32,
         }
     }

@@ -25,7 +25,7 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Now;
 }
 
-/// The machine's clocks: CLOCK_BOOTTIME, and the wall clock as the furthest that it was ever seen ahead of it.
+/// The machine's clocks: `CLOCK_BOOTTIME`, and the wall clock as the furthest that it was ever seen ahead of it.
 ///
 /// A wall clock that is set back must not open an expired key again, so only steps forward are followed, each at the
 /// next [`follow_steps`](Self::follow_steps). It also makes one clock reading enough for a Check.

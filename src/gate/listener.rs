@@ -48,7 +48,7 @@ const MAX_STREAMS: u32 = 1_024;
 /// Header lists above this are refused.
 const MAX_HEADERS: u32 = 16 << 10;
 /// An idle connection is asked for a sign of life, and closed without one.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_mins(1);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Builds the parts that one gate thread serves.
@@ -101,7 +101,7 @@ pub async fn run(
     Ok(())
 }
 
-/// Deals connections out in turn. SO_REUSEPORT would leave that to a hash, which can put all of a client's few
+/// Deals connections out in turn. `SO_REUSEPORT` would leave that to a hash, which can put all of a client's few
 /// connections on one core.
 async fn accept(
     listener: GateListener,

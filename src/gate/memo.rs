@@ -28,7 +28,7 @@ impl MemoKey {
         let mut block = Zeroizing::new([0u8; 64]);
         getrandom::fill(&mut *block)?;
         Ok(Self {
-            keyed: Sha256::new_with_prefix(&*block),
+            keyed: Sha256::new_with_prefix(block.as_slice()),
         })
     }
 

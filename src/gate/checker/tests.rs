@@ -19,7 +19,7 @@ use crate::{
 
 const NOTHING: &[String] = &[];
 
-fn question<'a>(credential: &'a str) -> Question<'a> {
+fn question(credential: &str) -> Question<'_> {
     Question {
         credential: Credential(credential),
         workspace: "default",

@@ -83,8 +83,6 @@ async fn a_run_keeps_its_permit_when_its_caller_goes_away() {
     );
     // The run gives its permit back as it ends, a moment after its memo is set.
     let all = pool.permits.acquire_many(u32::try_from(permits).unwrap());
-    tokio::time::timeout(Duration::from_secs(5), all)
-        .await
-        .unwrap()
-        .unwrap();
+    let back = tokio::time::timeout(Duration::from_secs(5), all).await;
+    assert!(back.unwrap().is_ok());
 }
