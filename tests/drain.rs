@@ -450,3 +450,36 @@ fn frames_are_followed_across_pieces() {
         assert_eq!(seen, [(GOAWAY, 0), (HEADERS, 9)], "pieces of {piece}");
     }
 }
+
+/// Peers that connected and never said a word, or said hello and froze, hold nothing up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_peers_do_not_hold_up_the_end() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let server = Server::start();
+    let mut peers = Vec::new();
+    for address in [server.gate(), server.admin(), server.ops()] {
+        peers.push(connect(address).await);
+    }
+    for address in [server.gate(), server.admin()] {
+        let mut peer = connect(address).await;
+        // The preface and empty SETTINGS, and then not even an acknowledgement of the server's.
+        let hello = [
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(),
+            &[0, 0, 0, 4, 0, 0, 0, 0, 0],
+        ];
+        peer.write_all(&hello.concat())
+            .await
+            .expect("the server reads");
+        peer.read_exact(&mut [0; 9])
+            .await
+            .expect("the server says its SETTINGS");
+        peers.push(peer);
+    }
+    server.terminate();
+    let exit = tokio::task::spawn_blocking(move || server.wait(BOUND))
+        .await
+        .expect("the wait ends");
+    assert_eq!(exit.status.code(), Some(0), "{exit}");
+    drop(peers);
+}

@@ -13,7 +13,7 @@ use tonic::{
     service::Routes,
     transport::{Error, Server, server::Router},
 };
-use tower::layer::util::{Identity, Stack};
+use tower::util::MapFutureLayer;
 use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
 
 use super::{
@@ -22,13 +22,16 @@ use super::{
 };
 use crate::{
     fleet::Fleet,
-    gate::{checker::Checker, keyring::Keyring},
+    gate::{calls::Calls, checker::Checker, keyring::Keyring},
     proto::v1::{
         check_service_server::CheckServiceServer, fleet_service_server::FleetServiceServer,
         key_service_server::KeyServiceServer, workspace_service_server::WorkspaceServiceServer,
     },
     status::internal_error,
 };
+
+/// An idle connection is asked for a sign of life.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// What the admin listeners serve.
 #[derive(Clone)]
@@ -43,6 +46,8 @@ pub struct AdminServices {
     pub checker: Checker,
     /// Health and reflection.
     pub others: Routes,
+    /// Where its calls are counted.
+    pub calls: Calls,
 }
 
 impl AdminServices {
@@ -74,33 +79,31 @@ impl AdminServices {
             .await
     }
 
-    fn router(self) -> Router<Stack<CatchPanicLayer<PanicToStatus>, Identity>> {
+    fn router(self) -> Router {
         let Self {
             management,
             fleet,
             keyring,
             checker,
             others,
+            calls,
         } = self;
-        Server::builder()
-            .http2_keepalive_interval(Some(Duration::from_mins(1)))
-            .tcp_nodelay(true)
-            .layer(CatchPanicLayer::custom(PanicToStatus))
-            .add_routes(others)
-            .add_service(KeyServiceServer::new(KeyApi::new(
-                management.clone(),
-                checker.clone(),
-            )))
-            .add_service(WorkspaceServiceServer::new(WorkspaceApi::new(
-                management,
-                checker.clone(),
-            )))
-            .add_service(FleetServiceServer::new(FleetApi::new(
-                fleet,
-                keyring,
-                checker.clone(),
-            )))
+        let keys = KeyApi::new(management.clone(), checker.clone());
+        let workspaces = WorkspaceApi::new(management, checker.clone());
+        let fleet = FleetApi::new(fleet, keyring, checker.clone());
+        let lane = calls.lane();
+        let routes = others
+            .add_service(KeyServiceServer::new(keys))
+            .add_service(WorkspaceServiceServer::new(workspaces))
+            .add_service(FleetServiceServer::new(fleet))
             .add_service(CheckServiceServer::new(GuardedCheckApi::new(checker)))
+            .into_axum_router()
+            .layer(CatchPanicLayer::custom(PanicToStatus))
+            .layer(MapFutureLayer::new(move |call| lane.count(Box::pin(call))));
+        Server::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .tcp_nodelay(true)
+            .add_routes(Routes::from(routes))
     }
 }
 

@@ -1,5 +1,8 @@
 //! `portcullis serve`: puts the parts together, runs them, and takes them down in order.
 
+mod health;
+mod listeners;
+
 use std::{
     future::Future,
     io::{self, Write as _},
@@ -8,19 +11,12 @@ use std::{
 };
 
 use tokio::{
-    net::{TcpListener, UnixListener},
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
-    sync::watch,
-    task::JoinSet,
 };
-use tonic::service::Routes;
-use tonic_health::{
-    ServingStatus,
-    pb::health_server::{Health, HealthServer},
-    server::HealthReporter,
-};
+use tonic_health::{ServingStatus, server::HealthReporter};
 
+use self::listeners::{GateSetup, Running};
 use super::bind::{BindError, Bound, UnixSocket};
 use crate::{
     admin::{
@@ -32,33 +28,20 @@ use crate::{
     config::{ADMIN_SOCKET, DEFAULT_DATA_DIR, RootToken, Settings},
     fleet::Fleet,
     gate::{
-        check_service::{CheckApi, WorkspaceChoice},
+        check_service::WorkspaceChoice,
         checker::{Checker, Credential, Parts},
         clock::{Clock as _, SystemClock},
         keyring::KeyringWriter,
         lease::Lease,
-        listener::{self, GateListener, GateServices},
         metrics::CheckMetrics,
         verify::VerifyPool,
     },
-    proto,
     store::{Store, StoreError, embedded::EmbeddedStore},
     telemetry,
 };
 
-/// What is not answered by then is cut off.
-const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 /// How often the clock's steps and the lease's end are looked for.
 const TICK: Duration = Duration::from_millis(100);
-
-/// What the gate serves, and the admin listeners too.
-const GATE_SERVICES: [&str; 1] = [proto::v1::check_service_server::SERVICE_NAME];
-/// What only the admin listeners serve.
-const ADMIN_SERVICES: [&str; 3] = [
-    proto::v1::key_service_server::SERVICE_NAME,
-    proto::v1::workspace_service_server::SERVICE_NAME,
-    proto::v1::fleet_service_server::SERVICE_NAME,
-];
 
 /// Why the server ended otherwise than by a signal.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +68,7 @@ pub enum ServeError {
     #[error("a listener failed: {0}")]
     Listener(String),
     /// Calls were still open when the time to answer them was over.
-    #[error("calls were still open after {} s and were cut off", DRAIN_LIMIT.as_secs())]
+    #[error("calls were still open after {} s and were cut off", listeners::DRAIN_LIMIT.as_secs())]
     Cut,
 }
 
@@ -146,18 +129,9 @@ async fn run(
         settings.data_dir.display(),
     );
 
-    let (begin_drain, shutdown) = watch::channel(false);
-    let mut serving: JoinSet<Result<(), ServeError>> = JoinSet::new();
-    let mut socket_files = Vec::new();
-
+    let mut running = Running::default();
     let ops = Ops::default();
-    serve_ops(
-        sockets.ops,
-        &ops,
-        &shutdown,
-        &mut serving,
-        &mut socket_files,
-    )?;
+    running.serve_ops(sockets.ops, &ops)?;
 
     let core = start_core(settings, &directory).await?;
     let (health, health_server) = tonic_health::server::health_reporter();
@@ -170,65 +144,39 @@ async fn run(
         } else {
             WorkspaceChoice::Required
         },
-        others: health_and_reflection(&health_server, &GATE_SERVICES),
+        others: health::with_reflection(&health_server, &health::GATE_SERVICES),
     };
-    serve_gate(
-        sockets.gate,
-        gate,
-        &shutdown,
-        &mut serving,
-        &mut socket_files,
-    );
+    running.serve_gate(sockets.gate, gate);
     let admin = AdminServices {
         management: core.management.clone(),
         fleet: core.fleet.clone(),
         keyring: core.parts.keyring.clone(),
         checker: core.checker.clone(),
-        others: health_and_reflection(
-            &health_server,
-            &[&GATE_SERVICES[..], &ADMIN_SERVICES].concat(),
-        ),
+        others: health::with_reflection(&health_server, &health::admin_services()),
+        calls: running.calls(),
     };
-    serve_admin(
-        sockets.admin,
-        sockets.admin_socket,
-        &admin,
-        &shutdown,
-        &mut serving,
-        &mut socket_files,
-    )?;
+    running.serve_admin(Bound::Unix(sockets.admin_socket), &admin)?;
+    running.serve_admin(sockets.admin, &admin)?;
 
-    set_health(&health, ServingStatus::Serving).await;
+    health::set(&health, ServingStatus::Serving).await;
     ops.set_ready(Sources {
         checks: core.checks,
         parts: core.parts.clone(),
         management: core.management,
     });
-    let watch_lease = tokio::spawn(watch_clock_and_lease(core.parts.clone(), health.clone()));
+    let watch_lease = tokio::spawn(watch_clock_and_lease(core.parts, health.clone()));
     print_ready(&ready_line, settings, &directory, command);
 
     let early = tokio::select! {
         () = stop => Ok(()),
-        // None of them ends by itself unless it fails.
-        Some(ended) = serving.join_next() => flatten(ended),
+        ended = running.first_to_end() => ended,
     };
     watch_lease.abort();
-    set_health(&health, ServingStatus::NotServing).await;
+    health::set(&health, ServingStatus::NotServing).await;
     tracing::info!("draining: calls that were begun are answered");
-    // Receivers are gone only if their tasks are, which is what is waited for.
-    let _ = begin_drain.send(true);
-    end_watches(health).await;
-    let drained = tokio::time::timeout(DRAIN_LIMIT, async {
-        let mut result = early;
-        while let Some(ended) = serving.join_next().await {
-            result = result.and(flatten(ended));
-        }
-        result
-    });
-    let result = drained.await.unwrap_or(Err(ServeError::Cut));
-    drop(socket_files);
+    let drained = running.drain(health).await;
     tracing::info!("stopped");
-    result
+    early.and(drained)
 }
 
 /// What lies behind the listeners.
@@ -282,53 +230,6 @@ async fn start_core(settings: &Settings, directory: &DataDirectory) -> Result<Co
     })
 }
 
-/// What a listener serves beside its own `services`: health, and reflection that tells of just these.
-fn health_and_reflection(health: &HealthServer<impl Health>, services: &[&str]) -> Routes {
-    // The descriptors are made by build.rs from the protos that these services were generated from.
-    const BUILT_IN: &str = "the built-in descriptors are valid";
-    let reflection = |own: &str| {
-        // The last two are for clients that ask for health or print error details by reflection.
-        let described = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-            .with_service_name(tonic_health::pb::health_server::SERVICE_NAME)
-            .with_service_name(own);
-        services
-            .iter()
-            .copied()
-            .fold(described, |described, service| {
-                described.with_service_name(service)
-            })
-    };
-    let v1 = reflection(tonic_reflection::pb::v1::server_reflection_server::SERVICE_NAME);
-    let v1alpha = reflection(tonic_reflection::pb::v1alpha::server_reflection_server::SERVICE_NAME);
-    Routes::new(health.clone())
-        .add_service(v1.build_v1().expect(BUILT_IN))
-        .add_service(v1alpha.build_v1alpha().expect(BUILT_IN))
-        .prepare()
-}
-
-/// Everything together, and each service.
-fn health_names() -> impl Iterator<Item = &'static str> {
-    [""].into_iter().chain(GATE_SERVICES).chain(ADMIN_SERVICES)
-}
-
-/// The overall status, and that of each service, since clients ask for either.
-async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for service in health_names() {
-        health.set_service_status(service, status).await;
-    }
-}
-
-/// Ends the streams of those who watch health, once they have heard the last status: they are calls
-/// that were begun and never end by themselves, so the drain would wait for them in vain.
-async fn end_watches(mut health: HealthReporter) {
-    for service in health_names() {
-        health.clear_service_status(service).await;
-    }
-}
-
 /// Follows the wall clock's steps, and tells health clients when the lease has run out.
 async fn watch_clock_and_lease(parts: Arc<Parts>, health: HealthReporter) {
     let mut ticks = tokio::time::interval(TICK);
@@ -347,133 +248,9 @@ async fn watch_clock_and_lease(parts: Arc<Parts>, health: HealthReporter) {
             } else {
                 ServingStatus::Serving
             };
-            set_health(&health, status).await;
+            health::set(&health, status).await;
         }
     }
-}
-
-/// What each gate thread is given.
-struct GateSetup {
-    checker: Checker,
-    checks: CheckMetrics,
-    workspace: WorkspaceChoice,
-    others: Routes,
-}
-
-type Serving = JoinSet<Result<(), ServeError>>;
-type SocketFiles = Vec<super::bind::SocketFile>;
-
-fn serve_gate(
-    bound: Bound,
-    setup: GateSetup,
-    shutdown: &watch::Receiver<bool>,
-    serving: &mut Serving,
-    files: &mut SocketFiles,
-) {
-    let listener = match bound {
-        Bound::Tcp(listener) => GateListener::Tcp(listener),
-        Bound::Unix(UnixSocket { listener, guard }) => {
-            files.push(guard);
-            GateListener::Unix(listener)
-        }
-    };
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let services = move || GateServices {
-        check: CheckApi::new(
-            setup.checker.with_recorder(setup.checks.recorder()),
-            setup.workspace,
-        ),
-        others: setup.others.clone(),
-    };
-    let shutdown = shutdown.clone();
-    serving.spawn(async move { Ok(listener::run(listener, threads, services, shutdown).await?) });
-}
-
-fn serve_admin(
-    bound: Bound,
-    socket: UnixSocket,
-    services: &AdminServices,
-    shutdown: &watch::Receiver<bool>,
-    serving: &mut Serving,
-    files: &mut SocketFiles,
-) -> Result<(), ServeError> {
-    let mut serve_unix = |UnixSocket { listener, guard }| -> io::Result<()> {
-        files.push(guard);
-        let (listener, services, shutdown) = (
-            UnixListener::from_std(listener)?,
-            services.clone(),
-            shutdown.clone(),
-        );
-        serving.spawn(async move {
-            services
-                .run_unix(listener, shutdown)
-                .await
-                .map_err(listener_failed)
-        });
-        Ok(())
-    };
-    serve_unix(socket)?;
-    match bound {
-        Bound::Unix(socket) => serve_unix(socket)?,
-        Bound::Tcp(listener) => {
-            let (listener, services, shutdown) = (
-                TcpListener::from_std(listener)?,
-                services.clone(),
-                shutdown.clone(),
-            );
-            serving.spawn(async move {
-                services
-                    .run_tcp(listener, shutdown)
-                    .await
-                    .map_err(listener_failed)
-            });
-        }
-    }
-    Ok(())
-}
-
-fn serve_ops(
-    bound: Bound,
-    ops: &Ops,
-    shutdown: &watch::Receiver<bool>,
-    serving: &mut Serving,
-    files: &mut SocketFiles,
-) -> Result<(), ServeError> {
-    let routes = ops.routes();
-    let mut shutdown = shutdown.clone();
-    let stop = async move {
-        let _ = shutdown.wait_for(|&stop| stop).await;
-    };
-    match bound {
-        Bound::Tcp(listener) => {
-            let listener = TcpListener::from_std(listener)?;
-            serving.spawn(async move {
-                Ok(axum::serve(listener, routes)
-                    .with_graceful_shutdown(stop)
-                    .await?)
-            });
-        }
-        Bound::Unix(UnixSocket { listener, guard }) => {
-            files.push(guard);
-            let listener = UnixListener::from_std(listener)?;
-            serving.spawn(async move {
-                Ok(axum::serve(listener, routes)
-                    .with_graceful_shutdown(stop)
-                    .await?)
-            });
-        }
-    }
-    Ok(())
-}
-
-fn listener_failed(error: impl std::error::Error) -> ServeError {
-    ServeError::Listener(error.to_string())
-}
-
-fn flatten(
-    ended: Result<Result<(), ServeError>, tokio::task::JoinError>,
-) -> Result<(), ServeError> {
-    ended.unwrap_or_else(|error| Err(listener_failed(error)))
 }
 
 /// One plain line, whatever the log format, and one on what to do next.

@@ -43,31 +43,43 @@ pub const fn digit(value: u8) -> u8 {
 /// 22 digits, most significant first.
 #[must_use]
 pub fn encode_u128(value: u128) -> [u8; WIDTH_U128] {
-    encode(value)
+    let mut text = [ALPHABET[0]; WIDTH_U128];
+    let (head, rest) = (value / (CHUNK * CHUNK), value % (CHUNK * CHUNK));
+    let (head_place, places) = text.split_at_mut(WIDTH_U128 - 2 * CHUNK_DIGITS);
+    let (middle_place, tail_place) = places.split_at_mut(CHUNK_DIGITS);
+    encode_chunk(head, head_place);
+    encode_chunk(rest / CHUNK, middle_place);
+    encode_chunk(rest % CHUNK, tail_place);
+    text
 }
 
 /// 6 digits, most significant first.
 #[must_use]
 pub fn encode_u32(value: u32) -> [u8; WIDTH_U32] {
-    encode(u128::from(value))
+    let mut text = [ALPHABET[0]; WIDTH_U32];
+    encode_chunk(u128::from(value), &mut text);
+    text
 }
 
-fn encode<const N: usize>(mut value: u128) -> [u8; N] {
-    let mut text = [ALPHABET[0]; N];
-    for place in text.iter_mut().rev() {
+/// 62^10 fits 64 bits, so that only what splits and joins the chunks is 128 bits wide.
+const CHUNK_DIGITS: usize = 10;
+const CHUNK: u128 = 62u128.pow(10);
+
+/// Writes a value below [`CHUNK`].
+fn encode_chunk(value: u128, places: &mut [u8]) {
+    #[expect(clippy::cast_possible_truncation, reason = "a chunk is below 62^10")]
+    let mut value = value as u64;
+    for place in places.iter_mut().rev() {
         *place = ALPHABET[(value % 62) as usize];
         value /= 62;
     }
-    text
 }
 
 /// The number that 22 digits stand for; `None` if they are none, or more than 128 bits.
 #[must_use]
 pub fn decode_u128(text: &[u8; WIDTH_U128]) -> Option<u128> {
-    // 62^10 fits 64 bits, so only two multiplications are 128 bits wide.
-    const CHUNK: u128 = 62u128.pow(10);
-    let (head, rest) = text.split_at(2);
-    let (middle, tail) = rest.split_at(10);
+    let (head, rest) = text.split_at(WIDTH_U128 - 2 * CHUNK_DIGITS);
+    let (middle, tail) = rest.split_at(CHUNK_DIGITS);
     let (head, middle, tail) = (
         decode_chunk(head)?,
         decode_chunk(middle)?,

@@ -34,8 +34,17 @@ impl KeyName {
 
 impl fmt::Display for KeyName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "workspaces/{}/keys/{}", self.workspace, self.id)
+        f.write_str(&of_key(&self.workspace, self.id))
     }
+}
+
+/// Writes `workspaces/{workspace}/keys/{key_id}`. Every answer of Check carries one, so it is put together by hand.
+#[must_use]
+pub fn of_key(workspace: &WorkspaceId, id: KeyId) -> String {
+    let id = id.to_text();
+    // Base62 digits are ASCII, so this cannot fail; an empty id would still be no secret.
+    let id = std::str::from_utf8(&id).unwrap_or_default();
+    ["workspaces/", workspace.as_str(), "/keys/", id].concat()
 }
 
 /// Reads `workspaces/{workspace}`.

@@ -17,6 +17,7 @@ use crate::domain::{
     decision::{Reason, judge},
     id::{Revision, SYSTEM_WORKSPACE},
     key::Key,
+    name::of_key,
     time::Timestamp,
 };
 
@@ -144,12 +145,14 @@ impl<C: Clock> Checker<C> {
     /// # Errors
     /// [`Undecided`]: there is no decision, so the caller must not let the request pass.
     pub async fn check(&self, question: &Question<'_>) -> Result<Answer, Undecided> {
-        let started = self.parts.clock.now().boottime;
-        let answer = self.decide(question).await;
-        self.recorder.record(
-            answer.as_ref().ok().map(|answer| answer.reason),
-            self.since(started),
-        );
+        let started = self.hold_lease();
+        let answer = match started {
+            Ok(now) => self.decide(question, now).await,
+            Err(fenced) => Err(fenced),
+        };
+        let took = started.map_or(Duration::ZERO, |now| self.since(now.boottime));
+        let reason = answer.as_ref().ok().map(|answer| answer.reason);
+        self.recorder.record(reason, took);
         answer
     }
 
@@ -165,7 +168,7 @@ impl<C: Clock> Checker<C> {
         }
     }
 
-    async fn decide(&self, question: &Question<'_>) -> Result<Answer, Undecided> {
+    async fn decide(&self, question: &Question<'_>, now: Now) -> Result<Answer, Undecided> {
         if question.workspace == SYSTEM_WORKSPACE {
             return Ok(refused(self.parts.keyring.applied()));
         }
@@ -175,7 +178,7 @@ impl<C: Clock> Checker<C> {
             revision,
         };
         let proved = self
-            .prove(question.credential, question.workspace, answer)
+            .prove(question.credential, question.workspace, now, answer)
             .await?;
         Ok(proved.unwrap_or_else(refused))
     }
@@ -194,40 +197,42 @@ impl<C: Clock> Checker<C> {
             let in_force = judge(&cached.key, nothing_asked, source, now.wall) == Reason::Ok;
             in_force.then(|| (cached.key.clone(), cached.revision))
         };
-        Ok(self
-            .prove(credential, SYSTEM_WORKSPACE, answer)
-            .await?
-            .unwrap_or(None))
+        let now = self.hold_lease()?;
+        let proved = self
+            .prove(credential, SYSTEM_WORKSPACE, now, answer)
+            .await?;
+        Ok(proved.unwrap_or(None))
     }
 
-    /// Finds the key that a credential proves, and answers what `answer` makes of it; `Err(revision)`: it proves none.
+    /// Finds the key that a credential proves at `now`, which was read under the lease, and answers what `answer` makes of it; `Err(revision)`: it proves none.
     async fn prove<R>(
         &self,
         credential: Credential<'_>,
         workspace: &str,
+        mut now: Now,
         answer: impl Fn(&CachedKey, Now, Revision) -> R,
     ) -> Result<Result<R, Revision>, Undecided> {
         let mut scratch = Scratch::default();
         let presented = Presented::parse(credential.0, &mut scratch)
             // The caller chooses the workspace, never the credential.
             .filter(|presented| presented.workspace.is_none_or(|named| named == workspace));
+        let Some(presented) = presented else {
+            return Ok(Err(self.parts.keyring.applied()));
+        };
         for _ in 0..MOST_ROUNDS {
-            let now = self.hold_lease()?;
-            let Some(presented) = presented else {
-                return Ok(Err(self.parts.keyring.applied()));
-            };
-            match self.look(presented, workspace, now, &answer)? {
+            let slot = match self.look(presented, workspace, now, &answer)? {
                 Look::Proved(answer) => return Ok(Ok(answer)),
                 Look::Refused(revision) => return Ok(Err(revision)),
-                Look::Unproved(slot) => {
-                    match self.parts.verify.verify(&slot, presented.secret).await {
-                        // The record may be another by now: start again.
-                        Ok(true) => {}
-                        Ok(false) => return Ok(Err(self.parts.keyring.applied())),
-                        Err(NoVerdict) => return Err(Undecided::Overloaded),
-                    }
-                }
+                Look::Unproved(slot) => slot,
+            };
+            // Boxed, so that the checks that need no argon2 do not carry the room for it around.
+            match Box::pin(self.parts.verify.verify(&slot, presented.secret)).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(Err(self.parts.keyring.applied())),
+                Err(NoVerdict) => return Err(Undecided::Overloaded),
             }
+            // Lease and record may be others by now: start again.
+            now = self.hold_lease()?;
         }
         Err(Undecided::Overloaded)
     }
@@ -299,7 +304,7 @@ enum Match {
 impl ProvedKey {
     fn of(key: &Key, labels: &[String]) -> Self {
         Self {
-            name: key.name().to_string(),
+            name: of_key(&key.workspace, key.id),
             owner: key.owner.to_string(),
             expire_time: key.expire_time,
             labels: labels

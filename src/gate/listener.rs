@@ -29,7 +29,10 @@ use tokio::{
 use tonic::{body::Body, codegen::Service as _, service::Routes};
 use tower::ServiceExt as _;
 
-use super::check_service::CheckApi;
+use super::{
+    calls::{Counted, Lane},
+    check_service::CheckApi,
+};
 use crate::proto::v1::check_service_server::{CheckServiceServer, SERVICE_NAME};
 
 /// What the gate listens on.
@@ -57,6 +60,8 @@ pub struct GateServices {
     pub check: CheckApi,
     /// All that is not Check: health and reflection.
     pub others: Routes,
+    /// Where its calls are counted.
+    pub calls: Lane,
 }
 
 enum Socket {
@@ -139,10 +144,15 @@ async fn run_worker(
     services: GateServices,
     shutdown: watch::Receiver<bool>,
 ) {
-    let GateServices { check, others } = services;
+    let GateServices {
+        check,
+        others,
+        calls,
+    } = services;
     let service = GateService {
         check: CheckServiceServer::new(check).max_decoding_message_size(MAX_MESSAGE),
         others,
+        calls,
     };
     let mut connections = JoinSet::new();
     loop {
@@ -211,26 +221,31 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
 struct GateService {
     check: CheckServiceServer<CheckApi>,
     others: Routes,
+    calls: Lane,
 }
 
 impl hyper::service::Service<Request<Incoming>> for GateService {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Counted<BoxFuture>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let is_check = request.uri().path().strip_prefix('/').is_some_and(|path| {
-            path.strip_prefix(SERVICE_NAME)
-                .is_some_and(|method| method.starts_with('/'))
-        });
-        if is_check {
+        let is_check = request
+            .uri()
+            .path()
+            .strip_prefix('/')
+            .and_then(|path| path.strip_prefix(SERVICE_NAME))
+            .is_some_and(|method| method.starts_with('/'));
+        self.calls.count(if is_check {
             // The generated service is always ready.
             self.check.clone().call(request)
         } else {
             Box::pin(self.others.clone().oneshot(request.map(Body::new)))
-        }
+        })
     }
 }
+
+type BoxFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 enum AsyncListener {
     Tcp(TcpListener),
