@@ -123,6 +123,13 @@ impl VerifyPool {
         turn
     }
 
+    /// Holds back every verify until dropped.
+    #[cfg(test)]
+    pub(super) fn hold_all_permits(&self) -> tokio::sync::OwnedSemaphorePermit {
+        let all = u32::try_from(self.permits.available_permits()).unwrap();
+        self.permits.clone().try_acquire_many_owned(all).unwrap()
+    }
+
     /// How often argon2 ran.
     #[must_use]
     pub fn runs(&self) -> u64 {

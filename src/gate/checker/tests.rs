@@ -380,7 +380,9 @@ async fn an_edit_keeps_the_memo_and_takes_effect() {
 }
 
 /// After the wait for argon2 the decision starts again: the key that was disabled meanwhile is refused.
-#[tokio::test(flavor = "multi_thread")]
+///
+/// The verify is held back until the key is disabled, and the clock stands still, so nothing here is a race.
+#[tokio::test(start_paused = true)]
 async fn a_key_disabled_during_the_first_verify_is_not_allowed() {
     let mut gate = Gate::new();
     let mut key = key();
@@ -389,14 +391,15 @@ async fn a_key_disabled_during_the_first_verify_is_not_allowed() {
     let token = token(&secret);
     let asked = question(&token);
     let checker = gate.checker.clone();
-    let check = checker.check(&asked);
-    let mut check = std::pin::pin!(check);
-    // The first poll hands the secret to argon2 and waits.
+    let held = gate.verify.hold_all_permits();
+    let mut check = std::pin::pin!(checker.check(&asked));
     assert!(futures_util::poll!(check.as_mut()).is_pending());
-    assert_eq!(gate.verify.runs(), 1);
+    assert_eq!(gate.verify.waiting(), 1);
     key.disabled = true;
     gate.put(key, vec![sealed]);
+    drop(held);
     assert_eq!(check.await.unwrap().reason, Reason::KeyDisabled);
+    assert_eq!(gate.verify.runs(), 1);
 }
 
 #[tokio::test]
