@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use http::Response;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
@@ -58,4 +59,30 @@ pub(crate) fn internal_error() -> Status {
         ErrorReason::InternalError,
         "a defect of Portcullis; its log says more",
     )
+}
+
+/// Gives an error that the gRPC library answered by itself, before any handler was asked, the `ErrorInfo` that every
+/// error has.
+pub(crate) fn complete_error<B>(response: &mut Response<B>) {
+    let headers = response.headers();
+    // A call that was answered has its status behind the message; only an error's stands here.
+    let Some(code) = headers.get(Status::GRPC_STATUS) else {
+        return;
+    };
+    let code = Code::from_bytes(code.as_bytes());
+    if code == Code::Ok || headers.contains_key(Status::GRPC_STATUS_DETAILS) {
+        return;
+    }
+    let reason = match code {
+        Code::Unimplemented => ErrorReason::UnknownMethod,
+        Code::NotFound => ErrorReason::ResourceNotFound,
+        _ => ErrorReason::MalformedMessage,
+    };
+    let message = Status::from_header_map(headers)
+        .map(|status| status.message().to_owned())
+        .filter(|message| !message.is_empty())
+        .unwrap_or_else(|| code.description().to_owned());
+    let completed = status(code, reason, message);
+    // Should the details not fit a header, the error stays as it was: still an error.
+    let _ = completed.add_header(response.headers_mut());
 }

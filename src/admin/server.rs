@@ -13,7 +13,7 @@ use tonic::{
     service::Routes,
     transport::{Error, Server, server::Router},
 };
-use tower::util::MapFutureLayer;
+use tower::util::{MapFutureLayer, MapResponseLayer};
 use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
 
 use super::{
@@ -27,7 +27,7 @@ use crate::{
         check_service_server::CheckServiceServer, fleet_service_server::FleetServiceServer,
         key_service_server::KeyServiceServer, workspace_service_server::WorkspaceServiceServer,
     },
-    status::internal_error,
+    status::{complete_error, internal_error},
 };
 
 /// An idle connection is asked for a sign of life.
@@ -99,6 +99,10 @@ impl AdminServices {
             .add_service(CheckServiceServer::new(GuardedCheckApi::new(checker)))
             .into_axum_router()
             .layer(CatchPanicLayer::custom(PanicToStatus))
+            .layer(MapResponseLayer::new(|mut response| {
+                complete_error(&mut response);
+                response
+            }))
             .layer(MapFutureLayer::new(move |call| lane.count(Box::pin(call))));
         Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))

@@ -8,6 +8,7 @@ use std::{
     future::Future,
     io,
     pin::{Pin, pin},
+    task::{Context, Poll},
     thread,
     time::Duration,
 };
@@ -33,7 +34,10 @@ use super::{
     calls::{Counted, Lane},
     check_service::CheckApi,
 };
-use crate::proto::v1::check_service_server::{CheckServiceServer, SERVICE_NAME};
+use crate::{
+    proto::v1::check_service_server::{CheckServiceServer, SERVICE_NAME},
+    status::complete_error,
+};
 
 /// What the gate listens on.
 #[derive(Debug)]
@@ -227,7 +231,7 @@ struct GateService {
 impl hyper::service::Service<Request<Incoming>> for GateService {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Counted<BoxFuture>;
+    type Future = Counted<Completed>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let is_check = request
@@ -236,16 +240,30 @@ impl hyper::service::Service<Request<Incoming>> for GateService {
             .strip_prefix('/')
             .and_then(|path| path.strip_prefix(SERVICE_NAME))
             .is_some_and(|method| method.starts_with('/'));
-        self.calls.count(if is_check {
+        self.calls.count(Completed(if is_check {
             // The generated service is always ready.
             self.check.clone().call(request)
         } else {
             Box::pin(self.others.clone().oneshot(request.map(Body::new)))
-        })
+        }))
     }
 }
 
-type BoxFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+type Answer = Result<Response<Body>, Infallible>;
+
+/// A call whose answer, if it is an error, says why as all errors do.
+struct Completed(Pin<Box<dyn Future<Output = Answer> + Send>>);
+
+impl Future for Completed {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+        self.0.as_mut().poll(context).map_ok(|mut response| {
+            complete_error(&mut response);
+            response
+        })
+    }
+}
 
 enum AsyncListener {
     Tcp(TcpListener),

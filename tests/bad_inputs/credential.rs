@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{Buf as _, BufMut as _};
 use portcullis::proto::v1::{
     BatchCheckRequest, CheckRequest, CheckResponse, CreateKeyRequest, CreateWorkspaceRequest,
-    DeleteKeyRequest, ResetSecretRequest, check_response::Reason,
+    DeleteKeyRequest, ErrorReason, ResetSecretRequest, check_response::Reason,
 };
 use prost::Message as _;
 use prost_types::Timestamp;
@@ -17,7 +17,7 @@ use tonic::{
     codegen::http::uri::PathAndQuery,
 };
 
-use crate::support::{Clients, PATIENCE, Server, check, clients, key, key_named};
+use crate::support::{Clients, PATIENCE, Server, check, clients, key, key_named, reason_of};
 
 fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
@@ -656,9 +656,59 @@ async fn bytes_that_are_no_text_are_a_grpc_error() {
             ),
             "{what}: its sender is at fault: {status:?}"
         );
+        assert_eq!(reason_of(&status), ErrorReason::MalformedMessage, "{what}");
     }
     // The same way with good bytes is no error: what was refused above was the byte.
     let answer =
         CheckResponse::decode(send(token.as_bytes()).await.expect("a decision").as_slice());
     assert!(answer.expect("an answer").allowed);
+}
+
+/// No handler of ours is asked in these, and yet the error says why.
+#[tokio::test]
+async fn what_the_library_refuses_says_why_as_well() {
+    let server = Server::start();
+    let (admin, gate) = clients(&server);
+    for (listener, channel) in [("gate", gate.channel), ("admin", admin.channel)] {
+        let call = async |path: &'static str, message: Vec<u8>| {
+            let mut grpc = Grpc::new(channel.clone());
+            grpc.ready().await.expect("the listener is there");
+            grpc.unary(Request::new(message), PathAndQuery::from_static(path), Raw)
+                .await
+                .expect_err(path)
+        };
+        for (path, message, reason) in [
+            (
+                "/portcullis.v1.CheckService/Nothing",
+                vec![],
+                ErrorReason::UnknownMethod,
+            ),
+            (
+                "/portcullis.v1.Nobody/Check",
+                vec![],
+                ErrorReason::UnknownMethod,
+            ),
+            // A field of 200 bytes of which none came.
+            (
+                "/portcullis.v1.CheckService/Check",
+                vec![0x0a, 0xc8, 0x01],
+                ErrorReason::MalformedMessage,
+            ),
+            // Row 98: more than any listener takes.
+            (
+                "/portcullis.v1.CheckService/Check",
+                vec![0; 5 << 20],
+                ErrorReason::MalformedMessage,
+            ),
+            // Health of a service that is none.
+            (
+                "/grpc.health.v1.Health/Check",
+                b"\x0a\x01x".to_vec(),
+                ErrorReason::ResourceNotFound,
+            ),
+        ] {
+            let status = call(path, message).await;
+            assert_eq!(reason_of(&status), reason, "{listener} {path}: {status:?}");
+        }
+    }
 }
