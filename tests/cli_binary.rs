@@ -67,6 +67,31 @@ fn config_check_shows_each_setting_with_its_source() {
     assert!(err.is_empty(), "{err}");
 }
 
+/// The shipped file sets every setting that a file may set, to what it would be without the file.
+#[test]
+fn the_shipped_settings_are_the_defaults() {
+    let dir = TempDir::new().unwrap();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/portcullis.toml");
+    let values = |arguments: &[&str]| -> Vec<(String, String, bool)> {
+        let (shown, _) = ended(portcullis(&dir, arguments), 0);
+        let rows = shown.lines().skip(1).map(|line| {
+            let mut columns = line.split_whitespace().map(str::to_owned);
+            let mut column = || columns.next().unwrap_or_default();
+            let (name, value, from) = (column(), column(), column());
+            (name, value, from.starts_with(file))
+        });
+        rows.filter(|(name, ..)| name != "name" && name != "root-token")
+            .collect()
+    };
+    let shipped = values(&["config", "check", "--config", file]);
+    let defaults = values(&["config", "check"]);
+    assert_eq!(shipped.len(), defaults.len());
+    for (shipped, default) in shipped.into_iter().zip(defaults) {
+        assert_eq!((&shipped.0, &shipped.1), (&default.0, &default.1));
+        assert!(shipped.2, "{} is not in the file", shipped.0);
+    }
+}
+
 #[test]
 fn serve_and_config_check_name_every_fault_and_print_no_secret() {
     let dir = TempDir::new().unwrap();
