@@ -1,5 +1,5 @@
-//! Management: who may do what ([`caller`]), what it does ([`keys`], [`workspaces`]), and how it is committed
-//! ([`mutation`], the one way to change a record). The `*_service` files put gRPC in front.
+//! Management: who may do what ([`caller`]), what it does ([`keys`], [`key_changes`], [`workspaces`]), and how it is
+//! committed ([`mutation`], the one way to change a record). The `*_service` files put gRPC in front.
 
 pub mod bootstrap;
 pub mod caller;
@@ -7,6 +7,7 @@ mod convert;
 mod failure;
 pub mod fleet_service;
 mod guarded_check;
+pub mod key_changes;
 pub mod key_service;
 pub mod keys;
 pub mod mutation;

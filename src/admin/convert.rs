@@ -4,7 +4,8 @@ use prost_types::FieldMask;
 
 use super::{
     Failure,
-    keys::{Issued, KeyEdit, NewKey},
+    key_changes::KeyEdit,
+    keys::{Issued, NewKey},
 };
 use crate::{
     domain::{

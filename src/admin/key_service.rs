@@ -11,7 +11,7 @@ use super::{
         read_edit, read_key_name, read_new_key, read_position, read_workspace_name, show_issued,
         show_key, write_position,
     },
-    keys::Target,
+    key_changes::Target,
     mutation::Management,
     page,
 };

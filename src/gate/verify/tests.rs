@@ -106,7 +106,7 @@ async fn a_run_keeps_its_permit_when_its_caller_goes_away() {
     // Once the run has ended the permit is back, and the next verify finds what it remembered.
     let all = pool.permits.acquire_many(u32::try_from(permits).unwrap());
     assert!(
-        tokio::time::timeout(Duration::from_secs(60), all)
+        tokio::time::timeout(Duration::from_mins(1), all)
             .await
             .unwrap()
             .is_ok()
