@@ -49,6 +49,8 @@ pub enum RecordId {
     Key(KeyId),
     /// A workspace.
     Workspace(WorkspaceId),
+    /// What stands where this version looks for records, but under an id that it does not know. Always unreadable.
+    Unknown(Box<[u8]>),
 }
 
 /// A workspace with the revision of its last change.

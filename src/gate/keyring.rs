@@ -292,6 +292,7 @@ impl KeyringWriter {
                 self.directory().workspaces.remove(&id);
                 false
             }
+            (RecordId::Unknown(_), stored) => matches!(stored, Stored::Gone),
         };
         if readable {
             self.unreadable.remove(&id);

@@ -203,6 +203,7 @@ fn decode_record(id: &RecordId, bytes: &[u8], head: Revision) -> Result<Stored, 
         (RecordId::Workspace(id), Some(stored::record::Kind::Workspace(workspace))) => Ok(
             Stored::Workspace(decode_workspace(id, workspace, revision)?),
         ),
+        (RecordId::Unknown(_), _) => Err(Invalid::new("under an unknown id")),
         _ => Err(Invalid::new("of another kind than its id")),
     }
 }

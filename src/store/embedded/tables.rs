@@ -1,0 +1,99 @@
+//! What stands in the file: its tables, and how a record's id becomes a row of one.
+
+use redb::{Database, ReadableTable as _, TableDefinition};
+
+use crate::{
+    domain::id::{KeyId, Revision, WorkspaceId},
+    store::{RecordId, StoreError},
+};
+
+/// A kind byte and the id, to an encoded record.
+pub(super) const RECORDS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("records");
+/// (epoch, number) to an encoded event.
+pub(super) const EVENTS: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("events");
+pub(super) const META: TableDefinition<&str, (u32, u64)> = TableDefinition::new("meta");
+/// `META`: (epoch, number) of the last revision.
+pub(super) const META_HEAD: &str = "head";
+/// `META`: (schema, 0).
+const META_SCHEMA: &str = "schema";
+
+/// The layout of these tables that this version reads and writes.
+const SCHEMA: u32 = 1;
+
+/// Where a store stands that was never written to, in the epoch of a store that has had one history only.
+pub(super) const START: Revision = Revision {
+    epoch: 1,
+    number: 0,
+};
+
+/// Makes the tables of a new store, checks those of an old one, and answers where it stands.
+pub(super) fn prepare(database: &Database) -> Result<Revision, StoreError> {
+    let transaction = database.begin_write().map_err(failed)?;
+    let head = {
+        let mut meta = transaction.open_table(META).map_err(failed)?;
+        let found = meta
+            .get(META_SCHEMA)
+            .map_err(failed)?
+            .map(|schema| schema.value().0);
+        match found {
+            None => drop(meta.insert(META_SCHEMA, (SCHEMA, 0)).map_err(failed)?),
+            Some(SCHEMA) => {}
+            Some(found) => {
+                return Err(StoreError::Schema {
+                    found,
+                    known: SCHEMA,
+                });
+            }
+        }
+        transaction.open_table(RECORDS).map_err(failed)?;
+        transaction.open_table(EVENTS).map_err(failed)?;
+        head(&meta)?
+    };
+    transaction.commit().map_err(failed)?;
+    Ok(head)
+}
+
+/// The last revision.
+pub(super) fn head(
+    meta: &impl redb::ReadableTable<&'static str, (u32, u64)>,
+) -> Result<Revision, StoreError> {
+    let head = meta.get(META_HEAD).map_err(failed)?;
+    Ok(head.map_or(START, |head| {
+        let (epoch, number) = head.value();
+        Revision { epoch, number }
+    }))
+}
+
+const KIND_KEY: u8 = b'k';
+const KIND_WORKSPACE: u8 = b'w';
+
+/// The row that a record stands in.
+pub(super) fn encode_row(id: &RecordId) -> Vec<u8> {
+    match id {
+        RecordId::Key(id) => [&[KIND_KEY], &id.bits().to_be_bytes()[..]].concat(),
+        RecordId::Workspace(id) => [&[KIND_WORKSPACE], id.as_str().as_bytes()].concat(),
+        RecordId::Unknown(row) => row.to_vec(),
+    }
+}
+
+/// The record that stands in a row.
+pub(super) fn decode_row(row: &[u8]) -> RecordId {
+    known_row(row).unwrap_or_else(|| RecordId::Unknown(row.into()))
+}
+
+fn known_row(row: &[u8]) -> Option<RecordId> {
+    match row.split_first()? {
+        (&KIND_KEY, bits) => Some(RecordId::Key(KeyId::from_bits(u128::from_be_bytes(
+            bits.try_into().ok()?,
+        )))),
+        (&KIND_WORKSPACE, id) => Some(RecordId::Workspace(
+            WorkspaceId::parse(std::str::from_utf8(id).ok()?).ok()?,
+        )),
+        _ => None,
+    }
+}
+
+/// What the database says when it fails.
+pub(super) fn failed(error: impl Into<redb::Error>) -> StoreError {
+    StoreError::Failed(error.into().to_string())
+}
