@@ -7,6 +7,7 @@ mod tables;
 mod writer;
 
 use std::{
+    fs::File,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -51,6 +52,10 @@ impl EmbeddedStore {
             DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.display().to_string()),
             error => failed(error),
         })?;
+        // A synced file whose name is lost is lost as well.
+        File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(|error| StoreError::Failed(error.to_string()))?;
         Self::start(database)
     }
 
