@@ -7,7 +7,8 @@ mod tables;
 mod writer;
 
 use std::{
-    fs::File,
+    fs::{self, File},
+    io,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -29,6 +30,8 @@ use crate::domain::id::Revision;
 
 /// The file in the data directory.
 pub const FILE_NAME: &str = "store.redb";
+/// What the file is called while it is made.
+const HALF_MADE_NAME: &str = "store.redb.new";
 
 /// Records a portion of a snapshot.
 const PORTION: usize = 1_024;
@@ -48,14 +51,18 @@ impl EmbeddedStore {
     /// If another process has it open, a later version wrote it, or the file cannot be read or written.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let path = directory.join(FILE_NAME);
+        let unusable = |error: io::Error| StoreError::Failed(error.to_string());
+        if !path.try_exists().map_err(unusable)? {
+            make(directory, &path)?;
+        }
+        // A synced file whose name is lost is lost as well. At every start, since an earlier one may have ended before.
+        File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(unusable)?;
         let database = Database::create(&path).map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.display().to_string()),
             error => failed(error),
         })?;
-        // A synced file whose name is lost is lost as well.
-        File::open(directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(|error| StoreError::Failed(error.to_string()))?;
         Self::start(database)
     }
 
@@ -108,6 +115,24 @@ impl EmbeddedStore {
             })
             .collect()
     }
+}
+
+/// Makes an empty store under another name first: one that was interrupted half made would never open again.
+fn make(directory: &Path, path: &Path) -> Result<(), StoreError> {
+    let unusable = |error: io::Error| StoreError::Failed(error.to_string());
+    let half_made = directory.join(HALF_MADE_NAME);
+    match fs::remove_file(&half_made) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
+        _ => {}
+    }
+    let database = Database::create(&half_made).map_err(failed)?;
+    tables::prepare(&database)?;
+    drop(database);
+    // What closing wrote last is synced, too, before the file gets its name.
+    File::open(&half_made)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| fs::rename(&half_made, path))
+        .map_err(unusable)
 }
 
 /// Waits for the writer, so that the file is closed when the store is gone.
