@@ -9,6 +9,7 @@ mod writer;
 use std::{
     fs::{self, File},
     io,
+    panic::{self, AssertUnwindSafe},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -155,7 +156,11 @@ impl Store for EmbeddedStore {
 
         let (sender, portions) = mpsc::channel(4);
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = read_portions(&records, revision, &sender) {
+            // A damaged file can make the database panic. Caught, because a channel that just ends says "complete".
+            let read = AssertUnwindSafe(|| read_portions(&records, revision, &sender));
+            let outcome = panic::catch_unwind(read)
+                .unwrap_or_else(|_| Err(StoreError::Failed("reading it panicked".to_owned())));
+            if let Err(error) = outcome {
                 // A reader that went away wants no error either.
                 let _ = sender.blocking_send(Err(error));
             }
