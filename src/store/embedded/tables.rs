@@ -1,6 +1,6 @@
 //! What stands in the file: its tables, and how a record's id becomes a row of one.
 
-use redb::{Database, ReadableTable as _, TableDefinition};
+use redb::{Database, ReadableTable, TableDefinition};
 
 use crate::{
     domain::id::{KeyId, Revision, WorkspaceId},
@@ -46,16 +46,36 @@ pub(super) fn prepare(database: &Database) -> Result<Revision, StoreError> {
             }
         }
         transaction.open_table(RECORDS).map_err(failed)?;
-        transaction.open_table(EVENTS).map_err(failed)?;
-        head(&meta)?
+        let events = transaction.open_table(EVENTS).map_err(failed)?;
+        let head = head(&meta)?;
+        check_head(head, &events)?;
+        head
     };
     transaction.commit().map_err(failed)?;
     Ok(head)
 }
 
+/// Every revision left its event, so the head is the last one's. A head behind it was not written by us, and going on
+/// from there would write other changes under the same revisions.
+fn check_head(
+    head: Revision,
+    events: &impl ReadableTable<(u32, u64), &'static [u8]>,
+) -> Result<(), StoreError> {
+    let last = events.last().map_err(failed)?.map_or(START, |(key, _)| {
+        let (epoch, number) = key.value();
+        Revision { epoch, number }
+    });
+    if last == head {
+        return Ok(());
+    }
+    Err(StoreError::Failed(format!(
+        "it stands at revision {head}, but its last event is of {last}; it was changed by something else, or is damaged"
+    )))
+}
+
 /// The last revision.
 pub(super) fn head(
-    meta: &impl redb::ReadableTable<&'static str, (u32, u64)>,
+    meta: &impl ReadableTable<&'static str, (u32, u64)>,
 ) -> Result<Revision, StoreError> {
     let head = meta.get(META_HEAD).map_err(failed)?;
     Ok(head.map_or(START, |head| {
