@@ -46,6 +46,7 @@ pub(super) fn start(
         database,
         shared,
         head,
+        broken: None,
     };
     let thread = thread::Builder::new()
         .name("store".into())
@@ -58,6 +59,15 @@ struct Writer {
     database: Arc<Database>,
     shared: Arc<Mutex<Shared>>,
     head: Revision,
+    /// Why nothing is written any more. After a commit that failed nobody knows what is on disk: a later one could write
+    /// other changes under revisions that are there already. Opening the store again reads what is.
+    broken: Option<StoreError>,
+}
+
+/// A batch that is written, and waits for the commit.
+struct Written {
+    change: Change,
+    answer: Answer,
 }
 
 impl Writer {
@@ -69,24 +79,18 @@ impl Writer {
     }
 
     fn write_group(&mut self, group: &mut Vec<Request>) {
-        let mut answers: Vec<Answer> = Vec::with_capacity(group.len());
-        let mut changes = Vec::with_capacity(group.len());
-        match self.write_durably(group, &mut answers, &mut changes) {
-            Ok(()) => {
-                let revisions: Vec<Revision> =
-                    changes.iter().map(|change| change.revision).collect();
-                self.publish(changes);
-                for (answer, revision) in answers.into_iter().zip(revisions) {
-                    // A caller that went away reads the outcome later.
-                    let _ = answer.send(Ok(revision));
-                }
-            }
+        let mut written = Vec::with_capacity(group.len());
+        let outcome = match &self.broken {
+            Some(error) => Err(error.clone()),
+            None => self.write_durably(group, &mut written),
+        };
+        match outcome {
+            Ok(()) => self.publish(written),
             Err(error) => {
-                tracing::error!(error = %error, batches = answers.len() + group.len(), "the store did not take changes");
-                let waiting = answers
-                    .into_iter()
-                    .chain(group.drain(..).map(|request| request.answer));
-                for answer in waiting {
+                tracing::error!(error = %error, batches = written.len() + group.len(), "the store did not take changes");
+                let written = written.into_iter().map(|written| written.answer);
+                let waiting = group.drain(..).map(|request| request.answer);
+                for answer in written.chain(waiting) {
                     let _ = answer.send(Err(CommitError::Failed(error.clone())));
                 }
             }
@@ -95,28 +99,28 @@ impl Writer {
 
     /// Writes the group in one transaction and syncs it. Batches that conflict are answered at once and leave nothing.
     fn write_durably(
-        &self,
+        &mut self,
         group: &mut Vec<Request>,
-        answers: &mut Vec<Answer>,
-        changes: &mut Vec<Change>,
+        written: &mut Vec<Written>,
     ) -> Result<(), StoreError> {
         let transaction = self.database.begin_write().map_err(failed)?;
         let mut head = self.head;
-        for Request { batch, answer } in group.drain(..) {
+        // From the back, so that a failure leaves the batches that were not reached in the group.
+        group.reverse();
+        while let Some(Request { batch, answer }) = group.pop() {
             match write_batch(&transaction, batch, head) {
                 Ok(change) => {
                     head = change.revision;
-                    answers.push(answer);
-                    changes.push(change);
+                    written.push(Written { change, answer });
                 }
                 Err(CommitError::Conflict(id)) => drop(answer.send(Err(CommitError::Conflict(id)))),
                 Err(CommitError::Failed(error)) => {
-                    answers.push(answer);
+                    drop(answer.send(Err(CommitError::Failed(error.clone()))));
                     return Err(error);
                 }
             }
         }
-        if changes.is_empty() {
+        if written.is_empty() {
             return transaction.abort().map_err(failed);
         }
         let mut meta = transaction.open_table(META).map_err(failed)?;
@@ -124,17 +128,29 @@ impl Writer {
             .map_err(failed)?;
         drop(meta);
         // The default durability is `Immediate`: commit returns after fsync.
-        transaction.commit().map_err(failed)
+        transaction.commit().map_err(|error| {
+            let error = failed(error);
+            self.broken = Some(error.clone());
+            error
+        })
     }
 
-    fn publish(&mut self, changes: Vec<Change>) {
+    /// Tells followers, then the callers.
+    fn publish(&mut self, written: Vec<Written>) {
+        let mut answers = Vec::with_capacity(written.len());
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        for change in changes {
+        for Written { change, answer } in written {
             self.head = change.revision;
             shared.head = change.revision;
             shared
                 .followers
                 .retain(|follower| follower.send(change.clone()).is_ok());
+            answers.push((answer, change.revision));
+        }
+        drop(shared);
+        for (answer, revision) in answers {
+            // A caller that went away reads the outcome later.
+            let _ = answer.send(Ok(revision));
         }
     }
 }
