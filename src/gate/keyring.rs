@@ -266,6 +266,9 @@ impl KeyringWriter {
 
     /// Puts records of a snapshot in place, which are in force only once [`announce`](Self::announce) is called.
     pub fn place(&mut self, id: RecordId, stored: Stored) {
+        if let Stored::Unreadable(why) = &stored {
+            tracing::error!(record = ?id, why, "a stored record cannot be read; nothing is allowed on its account");
+        }
         let readable = match (id.clone(), stored) {
             (RecordId::Key(id), Stored::Key(record)) => {
                 self.place_key(id, *record);
@@ -297,7 +300,6 @@ impl KeyringWriter {
         if readable {
             self.unreadable.remove(&id);
         } else {
-            tracing::error!(record = ?id, "a stored record cannot be read; nothing is allowed on its account");
             self.unreadable.insert(id);
         }
         self.shared
