@@ -191,6 +191,9 @@ fn decode_record(id: &RecordId, bytes: &[u8], head: Revision) -> Result<Stored, 
         epoch: record.epoch,
         number: record.number,
     };
+    if revision.epoch == 0 || revision.number == 0 {
+        return Err(Invalid::new("without a revision"));
+    }
     if revision > head {
         return Err(Invalid::owned(format!(
             "revision {revision} is ahead of the store's {head}"
