@@ -6,6 +6,7 @@
 #![allow(unused_imports, reason = "each suite uses a part of it")]
 
 mod client;
+pub mod records;
 mod refusal;
 mod server;
 mod tools;
@@ -38,6 +39,7 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Pseudo-random numbers (`SplitMix64`), so that a failing run can be repeated from its seed.
+#[derive(Debug)]
 pub struct Random(u64);
 
 impl Random {

@@ -1,0 +1,179 @@
+//! Records and batches, for the suites that drive a store itself.
+
+use std::collections::BTreeMap;
+
+use portcullis::{
+    domain::{
+        event::{Action, Entity, Event, FieldChange},
+        id::{KeyId, Revision, TokenPrefix, WorkspaceId},
+        key::{Key, Labels},
+        permission::PermissionSet,
+        secret::{GeneratedSecret, Secret},
+        source::IpAllowlist,
+        time::Timestamp,
+        workspace::Workspace,
+    },
+    store::{Batch, RecordId, Store, Stored, Write},
+};
+
+#[must_use]
+pub fn at(nanos: u64) -> Timestamp {
+    Timestamp::from_unix_nanos(nanos)
+}
+
+#[must_use]
+pub fn key_id(number: u64) -> KeyId {
+    KeyId::from_bits(number.into())
+}
+
+/// The record id of the key with this number.
+#[must_use]
+pub fn id(number: u64) -> RecordId {
+    RecordId::Key(key_id(number))
+}
+
+/// A key of the default workspace with little to it.
+#[must_use]
+pub fn key(number: u64, display_name: &str) -> Key {
+    Key {
+        id: key_id(number),
+        workspace: WorkspaceId::default_workspace(),
+        display_name: display_name.into(),
+        description: "".into(),
+        owner: "local:0".into(),
+        token_prefix: TokenPrefix::default(),
+        disabled: false,
+        permissions: PermissionSet::any(),
+        ip_allowlist: IpAllowlist::default(),
+        labels: Labels::default(),
+        create_time: at(1),
+        update_time: at(1),
+        expire_time: None,
+    }
+}
+
+/// Writes such a key.
+#[must_use]
+pub fn put(number: u64, display_name: &str) -> Write {
+    Write::Key(Box::new(key(number, display_name)), Vec::new())
+}
+
+/// A secret for a key, and what is kept of it.
+#[must_use]
+pub fn issue(key: &Key, slot: u32) -> (GeneratedSecret, Secret) {
+    let random = &mut |buffer: &mut [u8]| getrandom::fill(buffer).expect("randomness");
+    let secret = GeneratedSecret::from_random(key.id, random);
+    let sealed = Secret::seal(slot, &secret, at(2), random);
+    (secret, sealed)
+}
+
+#[must_use]
+pub fn workspace(id: &str, display_name: &str) -> Workspace {
+    Workspace {
+        id: WorkspaceId::parse(id).expect("a workspace's id"),
+        display_name: display_name.into(),
+        token_prefix: TokenPrefix::default(),
+        create_time: at(1),
+        update_time: at(1),
+    }
+}
+
+/// An event on a resource.
+#[must_use]
+pub fn event(resource: &str) -> Event {
+    Event {
+        time: at(1_700_000_000_000_000_001),
+        actor: "local:0".into(),
+        team: "platform".into(),
+        action: Action::Update,
+        method: "UpdateKey",
+        entity: Entity::Key,
+        resource: resource.into(),
+        changes: vec![FieldChange {
+            field: "display_name".into(),
+            before: String::new(),
+            after: "new".into(),
+        }],
+        source_address: "192.0.2.7".into(),
+    }
+}
+
+#[must_use]
+pub fn batch(
+    reads: Vec<(RecordId, Option<Revision>)>,
+    writes: Vec<Write>,
+    resource: &str,
+) -> Batch {
+    Batch {
+        reads,
+        writes,
+        event: event(resource),
+    }
+}
+
+/// All records of a store, and the revision that they are of.
+///
+/// # Panics
+///
+/// When they cannot be had, or one is there twice.
+pub async fn load(store: &dyn Store) -> (Revision, BTreeMap<RecordId, Stored>) {
+    let snapshot = store.load().await.expect("a snapshot");
+    let mut portions = snapshot.portions;
+    let mut records = BTreeMap::new();
+    while let Some(portion) = portions.recv().await {
+        for (id, stored) in portion.expect("a portion") {
+            let twice = records.insert(id.clone(), stored);
+            assert!(twice.is_none(), "{id:?} is there twice");
+        }
+    }
+    (snapshot.revision, records)
+}
+
+/// An encoded event as the format has it, tag by tag, told by nothing but these lines.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct StoredEvent {
+    #[prost(uint32, tag = "1")]
+    pub schema: u32,
+    #[prost(uint32, tag = "2")]
+    pub epoch: u32,
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
+    #[prost(message, optional, tag = "4")]
+    pub time: Option<StoredTime>,
+    #[prost(string, tag = "5")]
+    pub actor: String,
+    #[prost(string, tag = "6")]
+    pub team: String,
+    #[prost(string, tag = "7")]
+    pub action: String,
+    #[prost(string, tag = "8")]
+    pub method: String,
+    #[prost(string, tag = "9")]
+    pub entity: String,
+    #[prost(string, tag = "10")]
+    pub resource: String,
+    #[prost(message, repeated, tag = "11")]
+    pub changes: Vec<StoredChange>,
+    #[prost(string, tag = "12")]
+    pub source_address: String,
+    #[prost(bytes = "vec", tag = "13")]
+    pub digest: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct StoredTime {
+    #[prost(int64, tag = "1")]
+    pub seconds: i64,
+    #[prost(uint32, tag = "2")]
+    pub nanos: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct StoredChange {
+    #[prost(string, tag = "1")]
+    pub field: String,
+    #[prost(string, tag = "2")]
+    pub before: String,
+    #[prost(string, tag = "3")]
+    pub after: String,
+}
