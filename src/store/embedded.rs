@@ -17,7 +17,7 @@ use std::{
 
 use async_trait::async_trait;
 use redb::{
-    Database, DatabaseError, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _,
+    Builder, Database, DatabaseError, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _,
     StorageBackend,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -34,6 +34,9 @@ pub const FILE_NAME: &str = "store.redb";
 /// What the file is called while it is made.
 const HALF_MADE_NAME: &str = "store.redb.new";
 
+/// Bytes of the file that are kept in memory. Every record is in the keyring already, so this is for the writer alone: the
+/// upper pages of the trees, and what a group of batches touches. redb's own choice would keep the whole file, once read.
+const CACHE: usize = 32 << 20;
 /// Records a portion of a snapshot.
 const PORTION: usize = 1_024;
 
@@ -60,7 +63,7 @@ impl EmbeddedStore {
         File::open(directory)
             .and_then(|directory| directory.sync_all())
             .map_err(unusable)?;
-        let database = Database::create(&path).map_err(|error| match error {
+        let database = builder().create(&path).map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.display().to_string()),
             error => failed(error),
         })?;
@@ -72,11 +75,7 @@ impl EmbeddedStore {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_backend(backend: impl StorageBackend) -> Result<Self, StoreError> {
-        Self::start(
-            Database::builder()
-                .create_with_backend(backend)
-                .map_err(failed)?,
-        )
+        Self::start(builder().create_with_backend(backend).map_err(failed)?)
     }
 
     fn start(database: Database) -> Result<Self, StoreError> {
@@ -118,6 +117,12 @@ impl EmbeddedStore {
     }
 }
 
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE);
+    builder
+}
+
 /// Makes an empty store under another name first: one that was interrupted half made would never open again.
 fn make(directory: &Path, path: &Path) -> Result<(), StoreError> {
     let unusable = |error: io::Error| StoreError::Failed(error.to_string());
@@ -126,7 +131,7 @@ fn make(directory: &Path, path: &Path) -> Result<(), StoreError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
         _ => {}
     }
-    let database = Database::create(&half_made).map_err(failed)?;
+    let database = builder().create(&half_made).map_err(failed)?;
     tables::prepare(&database)?;
     drop(database);
     // What closing wrote last is synced, too, before the file gets its name.
