@@ -87,11 +87,7 @@ impl DataDirectory {
             path: path.to_owned(),
             source,
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(unusable)?;
+        make_directory(path).map_err(unusable)?;
         close_to_others(path)?;
         let mut lock = OpenOptions::new()
             .create(true)
@@ -136,6 +132,28 @@ impl DataDirectory {
     pub fn root_token_file(&self) -> PathBuf {
         self.path.join(ROOT_TOKEN_FILE)
     }
+}
+
+/// Makes the directory and those above it that are not there, and returns once their names last: a store in a directory
+/// that a loss of power takes away is lost whatever it synced.
+fn make_directory(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path
+        .ancestors()
+        .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
+        .collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    for made in missing {
+        sync_parent(made)?;
+    }
+    Ok(())
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
 }
 
 /// A new directory is closed already. An older one is closed if it is empty or ours; another is not ours to change.
@@ -260,9 +278,5 @@ fn write_durably(path: &Path, content: &str) -> io::Result<()> {
     file.write_all(content.as_bytes())?;
     file.write_all(b"\n")?;
     file.sync_all()?;
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
+    sync_parent(path)
 }
