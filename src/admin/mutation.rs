@@ -3,7 +3,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use super::{Failure, caller::Caller};
@@ -31,6 +34,8 @@ pub struct Management {
     clock: Arc<SystemClock>,
     /// Committed changes by call.
     mutations: Mutex<BTreeMap<&'static str, u64>>,
+    /// Changes that the store did not acknowledge.
+    failed: AtomicU64,
 }
 
 /// What a call wants to change.
@@ -72,6 +77,7 @@ impl Management {
             fleet,
             clock,
             mutations: Mutex::default(),
+            failed: AtomicU64::new(0),
         }
     }
 
@@ -137,7 +143,10 @@ impl Management {
                     _ => Ok(Outcome::Stale),
                 }
             }
-            Err(CommitError::Failed(error)) => Err(Failure::Store(error)),
+            Err(CommitError::Failed(error)) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                Err(Failure::Store(error))
+            }
         }
     }
 
@@ -152,6 +161,12 @@ impl Management {
     /// The time, as the store's changes carry it.
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now().wall
+    }
+
+    /// Changes that the store did not acknowledge, for metrics.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Committed changes by call, for metrics.

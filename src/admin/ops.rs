@@ -154,6 +154,11 @@ impl Collector for Sources {
 
         let counters = [
             (
+                "portcullis_mutations_failed",
+                "Changes that the store did not acknowledge",
+                management.failed(),
+            ),
+            (
                 "portcullis_argon2_runs",
                 "Secrets verified with argon2",
                 parts.verify.runs(),
