@@ -31,25 +31,40 @@ pub(crate) fn status_with<const N: usize>(
     Status::with_error_details(code, message, details)
 }
 
-/// `INVALID_ARGUMENT` that names every field that is wrong.
+/// The most violations that one error names. Clients refuse answers whose metadata grows past a few KiB.
+const MAX_VIOLATIONS: usize = 10;
+/// The longest a field's name or description is in an error, in characters: both may repeat what the caller sent.
+const MAX_TEXT: usize = 200;
+
+/// `INVALID_ARGUMENT` that names the fields that are wrong, up to ten of them.
 pub(crate) fn invalid_fields(violations: Vec<(String, String)>) -> Status {
-    let message = violations
-        .iter()
-        .map(|(field, why)| format!("{field}: {why}"))
-        .collect::<Vec<_>>()
-        .join("; ");
+    let more = violations.len().saturating_sub(MAX_VIOLATIONS);
+    let named: Vec<FieldViolation> = violations
+        .into_iter()
+        .take(MAX_VIOLATIONS)
+        .map(|(field, why)| FieldViolation::new(shorten(field), shorten(why)))
+        .collect();
+    let mut message = named
+        .first()
+        .map(|first| format!("{}: {}", first.field, first.description))
+        .unwrap_or_default();
+    if named.len() + more > 1 {
+        message = format!("{message} (and {} more)", named.len() + more - 1);
+    }
     let mut details = ErrorDetails::with_error_info(
         ErrorReason::InvalidField.as_str_name(),
         ERROR_DOMAIN,
         HashMap::new(),
     );
-    details.set_bad_request(
-        violations
-            .into_iter()
-            .map(|(field, why)| FieldViolation::new(field, why))
-            .collect::<Vec<_>>(),
-    );
+    details.set_bad_request(named);
     Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+fn shorten(text: String) -> String {
+    match text.char_indices().nth(MAX_TEXT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }
 
 /// A defect of ours. What went wrong stands in the log, not in the answer.
@@ -73,6 +88,12 @@ pub(crate) fn complete_error<B>(response: &mut Response<B>) {
     if code == Code::Ok || headers.contains_key(Status::GRPC_STATUS_DETAILS) {
         return;
     }
+    // The library calls bytes that are no message a defect of the server.
+    let code = if code == Code::Internal {
+        Code::InvalidArgument
+    } else {
+        code
+    };
     let reason = match code {
         Code::Unimplemented => ErrorReason::UnknownMethod,
         Code::NotFound => ErrorReason::ResourceNotFound,

@@ -46,6 +46,11 @@ pub enum BootstrapError {
          its own, or run: chmod 700 {0}"
     )]
     Open(PathBuf),
+    /// It belongs to another user (the first number; the second is ours), who could replace what is in it.
+    #[error(
+        "the data directory {0} belongs to user id {1}; choose one of your own, or run: chown {2} {0}"
+    )]
+    Foreign(PathBuf, u32, u32),
     /// Another process uses it.
     #[error(
         "the data directory {0} is in use by another portcullis{1}; stop that one, or choose another --data-dir"
@@ -157,12 +162,23 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 /// A new directory is closed already. An older one is closed if it is empty or ours; another is not ours to change.
+///
+/// A directory of another user is refused in any case: that user could put a store with a root of its own in its place.
 fn close_to_others(path: &Path) -> Result<(), BootstrapError> {
     let unusable = |source| BootstrapError::Directory {
         path: path.to_owned(),
         source,
     };
-    if fs::metadata(path).map_err(unusable)?.mode() & 0o077 == 0 {
+    let metadata = fs::metadata(path).map_err(unusable)?;
+    let own = rustix::process::geteuid().as_raw();
+    if metadata.uid() != own {
+        return Err(BootstrapError::Foreign(
+            path.to_owned(),
+            metadata.uid(),
+            own,
+        ));
+    }
+    if metadata.mode() & 0o077 == 0 {
         return Ok(());
     }
     let is_ours = path.join(embedded::FILE_NAME).exists()

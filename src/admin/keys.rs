@@ -140,16 +140,7 @@ impl Management {
         if self.keyring.workspace(workspace).is_none() {
             return Err(Failure::NotFound(of_workspace(workspace)));
         }
-        // One more than asked tells whether there is another page.
-        let mut records = self.keyring.list_keys(workspace, after, limit + 1);
-        let more = records.len() > limit;
-        records.truncate(limit);
-        let last = records.last().filter(|_| more);
-        let next = last.map(|record| ListPosition {
-            create_time: record.key.create_time,
-            id: record.key.id,
-        });
-        Ok((records, next))
+        Ok(self.keyring.list_keys(workspace, after, limit))
     }
 
     pub(super) fn find_key(&self, name: &KeyName) -> Result<KeyRecord, Failure> {

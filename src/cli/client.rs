@@ -3,7 +3,6 @@
 use std::{
     fmt, fs, io,
     net::IpAddr,
-    os::unix::net::UnixStream as StdUnixStream,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -32,7 +31,6 @@ use crate::{
     },
 };
 
-const DEFAULT_SERVER: &str = "127.0.0.1:7701";
 /// A page of 1,000 keys, each as large as a key may be, is about 120 MB.
 const MAX_ANSWER: usize = 256 << 20;
 
@@ -45,7 +43,7 @@ const MAX_ANSWER: usize = 256 << 20;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(super) struct ClientFlags {
-    /// The server: host:port or unix:/path [default: admin.sock in the data directory, else 127.0.0.1:7701]
+    /// The server: host:port or unix:/path [default: admin.sock in the data directory]
     #[arg(
         long,
         global = true,
@@ -114,12 +112,11 @@ impl Client {
         console: &mut Console<'_>,
     ) -> Result<Self, Failure> {
         let timeout = Duration::from_secs(flags.timeout);
-        let (server, tried) = flags.find_server()?;
+        let server = flags.find_server()?;
         let authorization = flags.authorization(&server, console)?;
         let channel = server.connect(timeout).await.map_err(|cause| {
-            let tried = tried.map_or_else(String::new, |tried| format!("; before that {tried}"));
             Failure::Failed(format!(
-                "no server at {server}: {}{tried}\nhint: start one with `{} serve`, or name one with --server",
+                "no server at {server}: {}\nhint: start one with `{} serve`, or name another with --data-dir or --server",
                 clean(&cause),
                 console.command_name
             ))
@@ -149,18 +146,12 @@ impl Client {
 }
 
 impl ClientFlags {
-    /// The server to connect to, and what is wrong with the admin socket if that was passed over.
-    fn find_server(&self) -> Result<(Server, Option<String>), Failure> {
-        if let Some(text) = &self.server {
-            return Ok((Server::parse(text).map_err(Failure::Usage)?, None));
-        }
-        let socket = self.data_dir.join(ADMIN_SOCKET);
-        match StdUnixStream::connect(&socket) {
-            Ok(_) => Ok((Server::Unix(socket), None)),
-            Err(error) => {
-                let tried = format!("{} was tried: {error}", Server::Unix(socket));
-                Ok((Server::Tcp(DEFAULT_SERVER.into()), Some(tried)))
-            }
+    /// The server to connect to. Without a name it is the socket in the data directory and nothing else: whoever may listen
+    /// on a port of this machine while the server is down would be handed the root token.
+    fn find_server(&self) -> Result<Server, Failure> {
+        match &self.server {
+            Some(text) => Server::parse(text).map_err(Failure::Usage),
+            None => Ok(Server::Unix(self.data_dir.join(ADMIN_SOCKET))),
         }
     }
 

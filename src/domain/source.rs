@@ -106,6 +106,10 @@ pub fn parse_source(text: &str) -> Option<IpAddr> {
 fn parse_entry(text: &str) -> Result<IpNet, Invalid> {
     let net = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address),
+        // A leading zero is octal to some readers, in a prefix length as in an address.
+        Err(_) if has_zero_led_length(text) => {
+            return Err(Invalid::new("a prefix length must not begin with 0"));
+        }
         Err(_) => text.parse::<IpNet>().map_err(|_| {
             Invalid::new("must be an IPv4 or IPv6 address, or a CIDR block such as 10.0.0.0/8")
         })?,
@@ -119,6 +123,11 @@ fn parse_entry(text: &str) -> Result<IpNet, Invalid> {
         _ => net,
     }
     .trunc())
+}
+
+fn has_zero_led_length(text: &str) -> bool {
+    text.rsplit_once('/')
+        .is_some_and(|(_, length)| length.len() > 1 && length.starts_with('0'))
 }
 
 /// Merges ranges, sorted by start, into disjoint ones.
@@ -161,6 +170,7 @@ mod tests {
             "::/129",
             "10.0.0.0/-1",
             "10.0.0.0/+8",
+            "10.0.0.0/08",
             "fe80::1%eth0",
             "1.2.3.4:80",
             "",

@@ -160,31 +160,36 @@ impl Keyring {
             .collect()
     }
 
-    /// Up to `limit` keys of a workspace after `after`, oldest first.
+    /// Up to `limit` keys of a workspace after `after`, oldest first, and where the next page begins if there is one.
     #[must_use]
     pub fn list_keys(
         &self,
         workspace: &WorkspaceId,
         after: Option<ListPosition>,
         limit: usize,
-    ) -> Vec<KeyRecord> {
+    ) -> (Vec<KeyRecord>, Option<ListPosition>) {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let positions: Vec<ListPosition> = match self.directory().keys.get(workspace) {
+        let mut positions: Vec<ListPosition> = match self.directory().keys.get(workspace) {
+            // One more than asked tells whether there is another page.
             Some(keys) => keys
                 .range((from, Bound::Unbounded))
-                .take(limit)
+                .take(limit + 1)
                 .copied()
                 .collect(),
-            None => return Vec::new(),
+            None => Vec::new(),
         };
-        // A key that went between the two looks is simply not listed.
-        positions
+        let more = positions.len() > limit;
+        positions.truncate(limit);
+        let next = positions.last().copied().filter(|_| more);
+        // A key that went between the two looks is simply not listed; the page is shorter, and not the last.
+        let records = positions
             .into_iter()
             .filter_map(|position| match self.record(position.id) {
                 Found::Record(record) => Some(*record),
                 Found::Unreadable | Found::Nothing => None,
             })
-            .collect()
+            .collect();
+        (records, next)
     }
 
     /// How many keys there are, unreadable ones included.

@@ -72,6 +72,7 @@ struct Written {
 
 impl Writer {
     fn run(&mut self, mut requests: mpsc::Receiver<Request>) {
+        let _end = EndFollowing(self.shared.clone());
         let mut group = Vec::with_capacity(MAX_GROUP);
         while requests.blocking_recv_many(&mut group, MAX_GROUP) > 0 {
             self.write_group(&mut group);
@@ -152,6 +153,17 @@ impl Writer {
             // A caller that went away reads the outcome later.
             let _ = answer.send(Ok(revision));
         }
+    }
+}
+
+/// Closes the followers' channels when the writer ends, by a panic too: what it committed last may not have been told,
+/// and a follower that waits for ever would go on allowing on old records.
+struct EndFollowing(Arc<Mutex<Shared>>);
+
+impl Drop for EndFollowing {
+    fn drop(&mut self) {
+        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.followers.clear();
     }
 }
 
