@@ -1,6 +1,7 @@
 //! The way of a Check: [`listener`] accepts, [`check_service`] reads the request, [`checker`] decides on a record of the
 //! [`keyring`], with [`verify`] for a secret that was not seen before.
 
+pub mod accept_failures;
 pub mod calls;
 pub mod check_service;
 pub mod checker;

@@ -456,7 +456,8 @@ fn frames_are_followed_across_pieces() {
 async fn silent_peers_do_not_hold_up_the_end() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    let server = Server::start();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let server = Setup::new().data_dir(dir.path()).start();
     let mut peers = Vec::new();
     for address in [server.gate(), server.admin(), server.ops()] {
         peers.push(connect(address).await);
@@ -481,5 +482,75 @@ async fn silent_peers_do_not_hold_up_the_end() {
         .await
         .expect("the wait ends");
     assert_eq!(exit.status.code(), Some(0), "{exit}");
+    let repaired = Arc::new(AtomicBool::new(false));
+    let seen = repaired.clone();
+    redb::Database::builder()
+        .set_repair_callback(move |_| seen.store(true, Ordering::SeqCst))
+        .create(dir.path().join("store.redb"))
+        .expect("the store opens");
+    assert!(!repaired.load(Ordering::SeqCst), "the store was not closed");
     drop(peers);
+}
+
+/// An answer that its reader takes slowly is sent to its end, also past the time that silent peers are given.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_read_slowly_is_sent_to_its_end() {
+    let server = Server::start();
+    let clients = Clients::root(&server);
+    for number in 0..200 {
+        let description = "x".repeat(1_000);
+        let key = portcullis::proto::v1::Key {
+            description,
+            ..support::key_named(&format!("key {number}"), &[])
+        };
+        clients.create_key(key).await;
+    }
+    let (client, connection) = h2::client::handshake(connect(server.admin()).await)
+        .await
+        .expect("HTTP/2");
+    let connection = tokio::spawn(connection);
+    let mut message = BytesMut::new();
+    let list = portcullis::proto::v1::ListKeysRequest {
+        parent: "workspaces/default".into(),
+        page_size: 1_000,
+        page_token: String::new(),
+    };
+    message.put_u8(0);
+    message.put_u32(u32::try_from(list.encoded_len()).expect("it is short"));
+    list.encode(&mut message).expect("there is room");
+    let request = http::Request::post("http://localhost/portcullis.v1.KeyService/ListKeys")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", format!("Bearer {}", server.root_token()))
+        .body(())
+        .expect("a request");
+    let mut client = client.ready().await.expect("a stream");
+    let (response, mut sender) = client.send_request(request, false).expect("it is sent");
+    sender
+        .send_data(message.freeze(), true)
+        .expect("it is sent");
+    let mut body = response.await.expect("an answer").into_body();
+    let first = body.data().await.expect("a piece").expect("bytes");
+    server.terminate();
+    // Nothing is acknowledged meanwhile, so the window stays shut. This is the property: time alone ends no call.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let mut read = first.len();
+    let flow = body.flow_control().clone();
+    flow.clone().release_capacity(read).expect("it was read");
+    while let Some(piece) = body.data().await {
+        let piece = piece.expect("the answer goes on");
+        read += piece.len();
+        flow.clone()
+            .release_capacity(piece.len())
+            .expect("it was read");
+    }
+    let trailers = body.trailers().await.expect("an end").expect("trailers");
+    assert_eq!(trailers["grpc-status"], "0");
+    assert!(read > 200_000, "{read}");
+    drop((client, sender));
+    connection.abort();
+    let exit = tokio::task::spawn_blocking(move || server.wait(BOUND))
+        .await
+        .expect("the wait ends");
+    assert_eq!(exit.status.code(), Some(0), "{exit}");
 }

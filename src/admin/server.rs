@@ -1,19 +1,23 @@
 //! The admin listeners: TCP for credentials, a Unix socket for the operator of the machine.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{any::Any, io, sync::Arc, time::Duration};
 
-use http::Response;
+use axum::{
+    extract::{Request, State},
+    middleware::{Next, from_fn_with_state},
+    response::Response,
+};
+use futures_util::{Stream, stream};
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::watch,
 };
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::{
     body::Body,
     service::Routes,
     transport::{Error, Server, server::Router},
 };
-use tower::util::{MapFutureLayer, MapResponseLayer};
+use tower::util::MapResponseLayer;
 use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
 
 use super::{
@@ -22,7 +26,12 @@ use super::{
 };
 use crate::{
     fleet::Fleet,
-    gate::{calls::Calls, checker::Checker, keyring::Keyring},
+    gate::{
+        accept_failures::AcceptFailures,
+        calls::{Calls, Lane},
+        checker::Checker,
+        keyring::Keyring,
+    },
     proto::v1::{
         check_service_server::CheckServiceServer, fleet_service_server::FleetServiceServer,
         key_service_server::KeyServiceServer, workspace_service_server::WorkspaceServiceServer,
@@ -60,8 +69,13 @@ impl AdminServices {
         listener: TcpListener,
         shutdown: watch::Receiver<bool>,
     ) -> Result<(), Error> {
+        let accepted = accepted(listener, async |listener| {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        });
         self.router()
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop(shutdown))
+            .serve_with_incoming_shutdown(accepted, stop(shutdown))
             .await
     }
 
@@ -74,8 +88,11 @@ impl AdminServices {
         listener: UnixListener,
         shutdown: watch::Receiver<bool>,
     ) -> Result<(), Error> {
+        let accepted = accepted(listener, async |listener| {
+            listener.accept().await.map(|(stream, _)| stream)
+        });
         self.router()
-            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop(shutdown))
+            .serve_with_incoming_shutdown(accepted, stop(shutdown))
             .await
     }
 
@@ -91,24 +108,50 @@ impl AdminServices {
         let keys = KeyApi::new(management.clone(), checker.clone());
         let workspaces = WorkspaceApi::new(management, checker.clone());
         let fleet = FleetApi::new(fleet, keyring, checker.clone());
-        let lane = calls.lane();
-        let routes = others
-            .add_service(KeyServiceServer::new(keys))
+        let calls = calls.lane();
+        let own = Routes::new(KeyServiceServer::new(keys))
             .add_service(WorkspaceServiceServer::new(workspaces))
             .add_service(FleetServiceServer::new(fleet))
             .add_service(CheckServiceServer::new(GuardedCheckApi::new(checker)))
             .into_axum_router()
+            .reset_fallback()
             .layer(CatchPanicLayer::custom(PanicToStatus))
+            .layer(from_fn_with_state(calls, count_call));
+        // Watches of health and reflection are not counted: they end with the process, not before it.
+        let routes = others
+            .into_axum_router()
+            .merge(own)
             .layer(MapResponseLayer::new(|mut response| {
                 complete_error(&mut response);
                 response
-            }))
-            .layer(MapFutureLayer::new(move |call| lane.count(Box::pin(call))));
+            }));
         Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .tcp_nodelay(true)
             .add_routes(Routes::from(routes))
     }
+}
+
+/// Counts a call as open until its answer is sent.
+async fn count_call(State(calls): State<Lane>, request: Request, next: Next) -> Response {
+    let open = calls.open();
+    let response = next.run(request).await;
+    response.map(|body| axum::body::Body::new(open.until_sent(body)))
+}
+
+/// The connections of a listener. One that cannot be accepted ends nothing.
+fn accepted<L, S>(
+    listener: L,
+    accept: impl AsyncFn(&L) -> io::Result<S>,
+) -> impl Stream<Item = io::Result<S>> {
+    let start = (listener, accept, AcceptFailures::new("admin"));
+    stream::unfold(start, |(listener, accept, mut failures)| async move {
+        loop {
+            match accept(&listener).await {
+                Ok(stream) => return Some((Ok(stream), (listener, accept, failures))),
+                Err(error) => failures.wait(&error).await,
+            }
+        }
+    })
 }
 
 async fn stop(mut shutdown: watch::Receiver<bool>) {
@@ -123,7 +166,7 @@ struct PanicToStatus;
 impl ResponseForPanic for PanicToStatus {
     type ResponseBody = Body;
 
-    fn response_for_panic(&mut self, _panic: Box<dyn Any + Send>) -> Response<Body> {
+    fn response_for_panic(&mut self, _panic: Box<dyn Any + Send>) -> http::Response<Body> {
         internal_error().into_http()
     }
 }

@@ -40,6 +40,8 @@ use crate::{
     telemetry,
 };
 
+/// How long closing the store may take. One that is not closed is repaired at the next start.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 /// How often the clock's steps and the lease's end are looked for.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -85,8 +87,9 @@ pub fn serve(settings: &Settings, command: &str) -> Result<(), ServeError> {
         let stop = stop_signal()?;
         run(settings, command, stop).await
     });
-    // Whatever a blocking thread still does, it does for nobody.
-    runtime.shutdown_background();
+    // Connections that are still there hold the store. They are dropped here, so that it is closed and the next start has
+    // nothing to repair.
+    runtime.shutdown_timeout(CLOSE_LIMIT);
     ended
 }
 

@@ -1,15 +1,16 @@
 //! Counts the calls that are open, so that a drain knows when the last one is answered.
 
 use std::{
-    future::Future,
-    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::Body;
 
 /// The open calls of a process.
 #[derive(Debug, Clone, Default)]
@@ -68,35 +69,52 @@ impl Calls {
 }
 
 impl Lane {
-    /// Counts a call as open until its future is gone.
-    pub fn count<F>(&self, call: F) -> Counted<F> {
+    /// Counts a call as open until the guard is gone.
+    #[must_use]
+    pub fn open(&self) -> Open {
         self.0.begun.fetch_add(1, Ordering::SeqCst);
-        Counted {
-            call,
-            _open: Open(self.clone()),
-        }
+        Open(self.clone())
     }
 }
 
-struct Open(Lane);
+/// A call that is open.
+#[derive(Debug)]
+pub struct Open(Lane);
+
+impl Open {
+    /// The body of the call's answer: the call is open until every byte of it is written to the socket, or given up.
+    ///
+    /// HTTP/2 takes a body's pieces before the peer has room for them, so that the end of the body is not the end of the
+    /// call; each piece holds it open for itself.
+    pub fn until_sent<B: Body<Data = Bytes>>(
+        self,
+        body: B,
+    ) -> impl Body<Data = Bytes, Error = B::Error> {
+        let open = Arc::new(self);
+        body.map_frame(move |frame| {
+            frame.map_data(|bytes| {
+                let open = open.clone();
+                Bytes::from_owner(Piece { bytes, _open: open })
+            })
+        })
+    }
+}
+
+/// A piece of an answer.
+struct Piece {
+    bytes: Bytes,
+    _open: Arc<Open>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.0.ended.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-/// A call that is counted.
-pub struct Counted<F> {
-    call: F,
-    _open: Open,
-}
-
-impl<F: Future + Unpin> Future for Counted<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        Pin::new(&mut self.call).poll(context)
     }
 }
 
@@ -112,9 +130,13 @@ mod tests {
         let calls = Calls::default();
         let (one, two) = (calls.lane(), calls.lane());
         let started = Instant::now();
-        let slow = one.count(Box::pin(sleep(Duration::from_secs(7))));
-        let quick = two.count(Box::pin(sleep(Duration::from_secs(3))));
-        tokio::spawn(async move { tokio::join!(slow, quick) });
+        for (lane, seconds) in [(one, 7), (two, 3)] {
+            let open = lane.open();
+            tokio::spawn(async move {
+                sleep(Duration::from_secs(seconds)).await;
+                drop(open);
+            });
+        }
         calls.silent_for(SILENCE).await;
         let waited = started.elapsed();
         assert!(
@@ -131,9 +153,21 @@ mod tests {
         let started = Instant::now();
         tokio::spawn(async move {
             sleep(Duration::from_secs(1)).await;
-            lane.count(Box::pin(async {})).await;
+            drop(lane.open());
         });
         calls.silent_for(SILENCE).await;
         assert_eq!(started.elapsed(), 2 * SILENCE);
+    }
+
+    #[tokio::test]
+    async fn a_call_is_open_until_the_last_piece_of_its_answer_is_gone() {
+        let calls = Calls::default();
+        let answer = tonic::body::Body::new(http_body_util::Full::new(Bytes::from("answer")));
+        let mut body = Box::pin(calls.lane().open().until_sent(answer));
+        let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        drop(body);
+        assert_eq!((&piece[..], calls.count()), (&b"answer"[..], (1, 0)));
+        drop(piece);
+        assert_eq!(calls.count(), (1, 1));
     }
 }

@@ -31,7 +31,8 @@ use tonic::{body::Body, codegen::Service as _, service::Routes};
 use tower::ServiceExt as _;
 
 use super::{
-    calls::{Counted, Lane},
+    accept_failures::AcceptFailures,
+    calls::{Lane, Open},
     check_service::CheckApi,
 };
 use crate::{
@@ -104,7 +105,11 @@ pub async fn run(
         running.spawn(ended);
     }
 
-    accept(listener, &workers, shutdown).await?;
+    tokio::select! {
+        accepted = accept(listener, &workers, shutdown) => accepted?,
+        // Its share of the connections would be dropped for good.
+        Some(_) = running.join_next() => return Err(io::Error::other("a gate thread has ended")),
+    }
     drop(workers);
     while running.join_next().await.is_some() {}
     Ok(())
@@ -118,6 +123,7 @@ async fn accept(
     mut shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let listener = AsyncListener::new(listener)?;
+    let mut failures = AcceptFailures::new("gate");
     let mut turn = (0..workers.len()).cycle();
     let mut deal = |socket| {
         if let Some(worker) = turn.next() {
@@ -131,11 +137,7 @@ async fn accept(
             () = stopped(&mut shutdown) => break,
             accepted = listener.accept() => match accepted {
                 Ok(socket) => deal(socket),
-                Err(error) => {
-                    // Out of file descriptors, or a peer that went away while queued. Neither ends the gate.
-                    tracing::warn!(error = %error, "a connection to the gate was not accepted");
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
+                Err(error) => failures.wait(&error).await,
             },
         }
     }
@@ -231,37 +233,68 @@ struct GateService {
 impl hyper::service::Service<Request<Incoming>> for GateService {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Counted<Completed>;
+    type Future = GateCall;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let is_check = request
+        let open = self.calls.open();
+        let method = request
             .uri()
             .path()
             .strip_prefix('/')
-            .and_then(|path| path.strip_prefix(SERVICE_NAME))
-            .is_some_and(|method| method.starts_with('/'));
-        self.calls.count(Completed(if is_check {
-            // The generated service is always ready.
-            self.check.clone().call(request)
-        } else {
-            Box::pin(self.others.clone().oneshot(request.map(Body::new)))
-        }))
+            .and_then(|path| path.strip_prefix(SERVICE_NAME));
+        match method {
+            // One answer in one small piece, which is on its way once it is ready.
+            Some("/Check") => GateCall::new(self.check.clone().call(request), open, Until::Ready),
+            Some(method) if method.starts_with('/') => {
+                GateCall::new(self.check.clone().call(request), open, Until::Sent)
+            }
+            // Watches of health and reflection end with the process, not before it.
+            _ => {
+                let call = self.others.clone().oneshot(request.map(Body::new));
+                GateCall::new(Box::pin(call), open, Until::Ready)
+            }
+        }
     }
 }
 
 type Answer = Result<Response<Body>, Infallible>;
 
-/// A call whose answer, if it is an error, says why as all errors do.
-struct Completed(Pin<Box<dyn Future<Output = Answer> + Send>>);
+/// A call, counted as open, whose answer, if it is an error, says why as all errors do.
+struct GateCall {
+    call: Pin<Box<dyn Future<Output = Answer> + Send>>,
+    open: Option<Open>,
+    until: Until,
+}
 
-impl Future for Completed {
+/// How long a call counts as open.
+#[derive(Clone, Copy)]
+enum Until {
+    /// Until its answer is ready.
+    Ready,
+    /// Until its answer is sent.
+    Sent,
+}
+
+impl GateCall {
+    fn new(call: Pin<Box<dyn Future<Output = Answer> + Send>>, open: Open, until: Until) -> Self {
+        let open = Some(open);
+        Self { call, open, until }
+    }
+}
+
+impl Future for GateCall {
     type Output = Answer;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
-        self.0.as_mut().poll(context).map_ok(|mut response| {
-            complete_error(&mut response);
-            response
-        })
+        let Poll::Ready(Ok(mut response)) = self.call.as_mut().poll(context) else {
+            return Poll::Pending;
+        };
+        complete_error(&mut response);
+        let response = match (self.open.take(), self.until) {
+            (Some(open), Until::Sent) => response.map(|body| Body::new(open.until_sent(body))),
+            (_, Until::Ready) | (None, Until::Sent) => response,
+        };
+        Poll::Ready(Ok(response))
     }
 }
 
