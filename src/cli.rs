@@ -21,7 +21,7 @@ mod workspace;
 use std::{
     ffi::OsString,
     fs,
-    io::{self, BufWriter, IsTerminal as _},
+    io::{self, BufWriter, IsTerminal as _, Write as _},
     process::ExitCode,
 };
 
@@ -92,7 +92,12 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help goes to stdout and is no error. If it cannot be written there is nobody left to tell.
-            let _ = error.print();
+            let _ = if error.use_stderr() {
+                // clap repeats the word it did not expect, which may be a token in the wrong place.
+                io::stderr().write_all(key_ref::without_secrets(&error.to_string()).as_bytes())
+            } else {
+                error.print()
+            };
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };

@@ -130,6 +130,9 @@ fn parse_data_dir(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() {
         return Err("is empty; name a directory, such as ./data".into());
     }
+    if text.chars().any(char::is_control) {
+        return Err("has control characters, which no line about it could show".into());
+    }
     Ok(text.into())
 }
 

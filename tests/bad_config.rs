@@ -404,3 +404,23 @@ fn mode(path: &Path) -> u32 {
 fn is_socket(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
 }
+
+/// Whoever owns the directory could put another store, with a root of its own, in the place of ours.
+#[test]
+fn a_data_directory_of_another_user_is_refused() {
+    const NOBODY: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        support::not_run(
+            "a data directory of another user",
+            "only root can give one away",
+        );
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    std::os::unix::fs::chown(dir.path(), Some(NOBODY), None).expect("root may");
+    let exit = Setup::new()
+        .data_dir(dir.path())
+        .try_start()
+        .expect_err("refused");
+    assert!(exit.stderr.contains("belongs to user id 65534"), "{exit}");
+}

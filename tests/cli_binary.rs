@@ -136,6 +136,37 @@ fn a_wrong_command_line_exits_2() {
 }
 
 #[test]
+fn a_token_in_the_wrong_place_is_not_repeated_whole() {
+    let dir = TempDir::new().unwrap();
+    let (key_id, secret) = ("A".repeat(22), "b".repeat(49));
+    let token = format!("pc_{key_id}_{secret}");
+    for arguments in [
+        &[token.as_str()][..],
+        &["key", "get", &key_id, &token],
+        &["key", &token],
+    ] {
+        let (out, err) = ended(portcullis(&dir, arguments), 2);
+        assert!(
+            !out.contains(&secret) && !err.contains(&secret),
+            "{out}{err}"
+        );
+    }
+}
+
+/// The local root token is for the server of this directory, not for whoever listens on its port while it is down.
+#[test]
+fn without_a_server_the_root_token_goes_nowhere() {
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join("data")).unwrap();
+    fs::write(dir.path().join("data/root.token"), "pc_token\n").unwrap();
+    let (_, err) = ended(portcullis(&dir, &["key", "list"]), 1);
+    assert!(
+        err.contains("data/admin.sock") && !err.contains("7701"),
+        "{err}"
+    );
+}
+
+#[test]
 fn without_a_terminal_nothing_is_asked_and_nothing_done() {
     let dir = TempDir::new().unwrap();
     let (_, err) = ended(

@@ -69,6 +69,22 @@ pub(super) fn workspace_id(workspace: Option<&str>) -> Result<WorkspaceId, Strin
         .map_err(|error| format!("--workspace {error}"))
 }
 
+/// The text with `…` in the place of everything that could be a secret, whole or mistyped: any run of more than 30 letters
+/// and digits. A key id has 22.
+pub(super) fn without_secrets(text: &str) -> String {
+    const LONGEST_KEPT: usize = 30;
+    text.split_inclusive(|c: char| !c.is_ascii_alphanumeric())
+        .map(|run| {
+            let end = run.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+            if end.len() > LONGEST_KEPT {
+                format!("…{}", &run[end.len()..])
+            } else {
+                run.to_owned()
+            }
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +112,21 @@ mod tests {
         let name = parse(&token, None).unwrap();
         assert!(!name.to_string().contains(secret));
         assert!(!format!("{name:?}").contains(secret));
+    }
+
+    #[test]
+    fn a_token_in_the_wrong_place_is_repeated_without_its_secret() {
+        let token = token();
+        let secret = token.rsplit('_').next().unwrap();
+        let said = without_secrets(&format!(
+            "unexpected argument '{token}' found\n  tip: {secret}"
+        ));
+        assert!(!said.contains(&secret[..8]), "{said}");
+        assert_eq!(
+            said,
+            format!("unexpected argument 'pc_{KEY_ID}_…' found\n  tip: …")
+        );
+        assert_eq!(without_secrets("plain words, kept"), "plain words, kept");
     }
 
     #[test]
