@@ -425,8 +425,9 @@ async fn sigterm_under_load_on_a_unix_socket_fails_no_call() {
 }
 
 #[test]
-fn sigterm_and_sigint_end_an_idle_server() {
-    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
+fn each_signal_to_stop_ends_an_idle_server() {
+    use rustix::process::Signal;
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let server = Server::start();
         server.signal(signal);
         let exit = server.wait(BOUND);

@@ -133,3 +133,31 @@ async fn logs_hold_no_secret_at_any_level() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_listener_vouches_for_what_it_serves_itself_and_nothing_else() {
+    use tonic_health::pb::{
+        HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+    };
+
+    let server = Server::start();
+    let (admin, gate) = clients(&server);
+    let status = async |channel: &tonic::transport::Channel, service: &str| {
+        let service = service.to_owned();
+        let request = HealthCheckRequest { service };
+        let answer = HealthClient::new(channel.clone()).check(request).await;
+        answer.map(|answer| answer.into_inner().status()).ok()
+    };
+    for (service, on_gate) in [
+        ("", true),
+        ("portcullis.v1.CheckService", true),
+        ("portcullis.v1.KeyService", false),
+        ("portcullis.v1.WorkspaceService", false),
+        ("portcullis.v1.FleetService", false),
+    ] {
+        let serving = Some(ServingStatus::Serving);
+        assert_eq!(status(&admin.channel, service).await, serving, "{service}");
+        let expected = serving.filter(|_| on_gate);
+        assert_eq!(status(&gate.channel, service).await, expected, "{service}");
+    }
+}

@@ -60,7 +60,10 @@ impl Caller {
         checker: &Checker,
     ) -> Result<Self, Failure> {
         let proved = checker.authenticate(Credential(credential), source).await?;
-        let (key, revision) = proved.ok_or(Failure::CredentialInvalid)?;
+        let Some((key, revision)) = proved else {
+            tracing::warn!(source = ?source, "an admin credential was refused");
+            return Err(Failure::CredentialInvalid);
+        };
         // What is no grant was refused when it was written; should one stand there all the same, it gives nothing.
         let grants = Grants::parse(&key.permissions).map_err(|_| Failure::CredentialInvalid)?;
         Ok(Self {

@@ -104,7 +104,7 @@ impl Management {
             action,
             method,
             entity,
-            resource,
+            resource: resource.clone(),
             changes,
             source_address: caller.source_address.clone(),
         };
@@ -132,6 +132,7 @@ impl Management {
                     .unwrap_or_else(PoisonError::into_inner)
                     .entry(method)
                     .or_default() += 1;
+                tracing::info!(actor = caller.principal, method, resource, revision = %revision, "changed");
                 self.fleet.settle(revision).await?;
                 Ok(Outcome::Done(revision))
             }

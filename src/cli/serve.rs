@@ -14,9 +14,12 @@ use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
 };
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_health::ServingStatus;
 
-use self::listeners::{GateSetup, Running};
+use self::{
+    health::Health,
+    listeners::{GateSetup, Running},
+};
 use super::bind::{BindError, Bound, UnixSocket};
 use crate::{
     admin::{
@@ -25,7 +28,7 @@ use crate::{
         ops::{Ops, Sources},
         server::AdminServices,
     },
-    config::{ADMIN_SOCKET, DEFAULT_DATA_DIR, RootToken, Settings},
+    config::{ADMIN_SOCKET, DEFAULT_DATA_DIR, ListenSettings, RootToken, Settings},
     fleet::Fleet,
     gate::{
         check_service::WorkspaceChoice,
@@ -74,7 +77,7 @@ pub enum ServeError {
     Cut,
 }
 
-/// Serves until SIGTERM or SIGINT. `command` is how this program was called, for the hint on what to do next.
+/// Serves until SIGTERM, SIGINT or SIGHUP. `command` is how this program was called, for the hint on what to do next.
 ///
 /// # Errors
 /// If it cannot start, or does not end cleanly.
@@ -96,10 +99,13 @@ pub fn serve(settings: &Settings, command: &str) -> Result<(), ServeError> {
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // The terminal that it was started from was closed.
+    let mut hang_up = signal(SignalKind::hangup())?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            _ = hang_up.recv() => {}
         }
     })
 }
@@ -132,12 +138,13 @@ async fn run(
         settings.data_dir.display(),
     );
 
+    warn_of_strangers(&settings.listen);
     let mut running = Running::default();
     let ops = Ops::default();
     running.serve_ops(sockets.ops, &ops)?;
 
     let core = start_core(settings, &directory).await?;
-    let (health, health_server) = tonic_health::server::health_reporter();
+    let (health, others) = Health::new();
     let gate = GateSetup {
         checker: core.checker.clone(),
         checks: core.checks.clone(),
@@ -147,7 +154,7 @@ async fn run(
         } else {
             WorkspaceChoice::Required
         },
-        others: health::with_reflection(&health_server, &health::GATE_SERVICES),
+        others: others.gate,
     };
     running.serve_gate(sockets.gate, gate);
     let admin = AdminServices {
@@ -155,13 +162,13 @@ async fn run(
         fleet: core.fleet.clone(),
         keyring: core.parts.keyring.clone(),
         checker: core.checker.clone(),
-        others: health::with_reflection(&health_server, &health::admin_services()),
+        others: others.admin,
         calls: running.calls(),
     };
     running.serve_admin(Bound::Unix(sockets.admin_socket), &admin)?;
     running.serve_admin(sockets.admin, &admin)?;
 
-    health::set(&health, ServingStatus::Serving).await;
+    health.set(ServingStatus::Serving).await;
     ops.set_ready(Sources {
         checks: core.checks,
         parts: core.parts.clone(),
@@ -175,11 +182,21 @@ async fn run(
         ended = running.first_to_end() => ended,
     };
     watch_lease.abort();
-    health::set(&health, ServingStatus::NotServing).await;
+    health.set(ServingStatus::NotServing).await;
     tracing::info!("draining: calls that were begun are answered");
     let drained = running.drain(health).await;
     tracing::info!("stopped");
     early.and(drained)
+}
+
+/// An operator who opened a listener on purpose is reminded of it at each start.
+fn warn_of_strangers(listen: &ListenSettings) {
+    if !listen.gate.is_local() {
+        tracing::warn!(address = %listen.gate, "the gate can be reached from beyond this machine and asks nobody who they are");
+    }
+    if !listen.admin.is_local() {
+        tracing::warn!(address = %listen.admin, "admin credentials travel unencrypted to the admin listener");
+    }
 }
 
 /// What lies behind the listeners.
@@ -234,7 +251,7 @@ async fn start_core(settings: &Settings, directory: &DataDirectory) -> Result<Co
 }
 
 /// Follows the wall clock's steps, and tells health clients when the lease has run out.
-async fn watch_clock_and_lease(parts: Arc<Parts>, health: HealthReporter) {
+async fn watch_clock_and_lease(parts: Arc<Parts>, health: Health) {
     let mut ticks = tokio::time::interval(TICK);
     let mut fenced = false;
     loop {
@@ -251,7 +268,7 @@ async fn watch_clock_and_lease(parts: Arc<Parts>, health: HealthReporter) {
             } else {
                 ServingStatus::Serving
             };
-            health::set(&health, status).await;
+            health.set(status).await;
         }
     }
 }

@@ -8,11 +8,11 @@ use tokio::{
     task::{JoinError, JoinSet},
 };
 use tonic::service::Routes;
-use tonic_health::server::HealthReporter;
 
 use super::{
     super::bind::{Bound, SocketFile, UnixSocket},
-    ServeError, health,
+    ServeError,
+    health::Health,
 };
 use crate::{
     admin::{ops::Ops, server::AdminServices},
@@ -147,10 +147,10 @@ impl Running {
     }
 
     /// Accepts no more, and returns once the calls that were begun are answered.
-    pub(super) async fn drain(mut self, health: HealthReporter) -> Result<(), ServeError> {
+    pub(super) async fn drain(mut self, health: Health) -> Result<(), ServeError> {
         // Receivers are gone only if their tasks are, which is what is waited for.
         let _ = self.shutdown.send(true);
-        health::end_watches(health).await;
+        health.end_watches().await;
         let calls = self.calls.clone();
         let ended = async {
             let mut result = Ok(());
