@@ -163,6 +163,13 @@ pub struct Revision {
 }
 
 impl Revision {
+    /// True if the epoch fits 16 bits and the number 48, with room for more. Every revision of ours does; a store that claims
+    /// another is not believed.
+    #[must_use]
+    pub const fn is_plausible(self) -> bool {
+        self.epoch <= 0xffff && self.number < 1 << 47
+    }
+
     /// The revision after this one.
     #[must_use]
     pub const fn next(self) -> Self {

@@ -7,12 +7,14 @@ use std::{
 
 use portcullis::proto::v1::{
     CheckRequest, CreateKeyRequest, CreateWorkspaceRequest, ErrorReason, GetKeyRequest, Key,
-    Workspace, check_response::Reason,
+    UpdateKeyRequest, Workspace, check_response::Reason,
 };
-use prost_types::Timestamp;
+use prost_types::{FieldMask, Timestamp};
 use tonic::Code;
 
-use crate::support::{Clients, Server, assert_refused, check, clients, key, key_named, update};
+use crate::support::{
+    Clients, Server, assert_refused, check, clients, key, key_named, reason_of, update,
+};
 
 /// A server with one good key, to write bad things to.
 struct Scene {
@@ -565,5 +567,54 @@ async fn display_names_may_repeat() {
             .await
             .key
             .is_some()
+    );
+}
+
+/// Clients drop answers whose metadata grows past some KiB, and with it the reason.
+#[tokio::test]
+async fn a_refusal_stays_small_however_much_is_wrong() {
+    let server = Server::start();
+    let admin = Clients::root(&server);
+    let labels = (0..64).map(|n| (format!("Bad {n} {}", "x".repeat(500)), String::new()));
+    let many_labels = Key {
+        labels: labels.collect(),
+        ..key()
+    };
+    let many_permissions = key_named("", &["BAD"; 100]);
+    for key in [many_labels, many_permissions] {
+        let parent = "workspaces/default".to_owned();
+        let request = CreateKeyRequest {
+            parent,
+            key: Some(key),
+        };
+        let status = admin
+            .keys
+            .clone()
+            .create_key(request)
+            .await
+            .expect_err("refused");
+        assert_eq!(reason_of(&status), ErrorReason::InvalidField);
+        assert!(
+            status.message().len() + status.details().len() < 6_000,
+            "{status:?}"
+        );
+    }
+    let name = admin.create("first", &[]).await.key.expect("a key").name;
+    let request = UpdateKeyRequest {
+        key: Some(Key { name, ..key() }),
+        update_mask: Some(FieldMask {
+            paths: vec!["y".repeat(20_000); 100],
+        }),
+    };
+    let status = admin
+        .keys
+        .clone()
+        .update_key(request)
+        .await
+        .expect_err("refused");
+    assert_eq!(reason_of(&status), ErrorReason::InvalidField);
+    assert!(
+        status.message().len() + status.details().len() < 6_000,
+        "{status:?}"
     );
 }

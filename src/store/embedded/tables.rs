@@ -65,6 +65,11 @@ fn check_head(
         let (epoch, number) = key.value();
         Revision { epoch, number }
     });
+    if !head.is_plausible() {
+        return Err(StoreError::Failed(format!(
+            "it claims to stand at revision {head}, which no store reaches"
+        )));
+    }
     if last == head {
         return Ok(());
     }
