@@ -201,3 +201,6 @@ pub(super) fn with_random<T>(make: impl FnOnce(Random<'_>) -> T) -> Result<T, In
         Ok(result)
     }
 }
+
+#[cfg(test)]
+mod tests;
