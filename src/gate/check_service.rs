@@ -6,7 +6,10 @@ use futures_util::FutureExt as _;
 use tonic::{Code, Request, Response, Status};
 use zeroize::Zeroizing;
 
-use super::checker::{Answer, Checker, Credential, ProvedKey, Question, Undecided};
+use super::{
+    checker::{Answer, Checker, Credential, ProvedKey, Question, Undecided},
+    clock::{Clock, SystemClock},
+};
 use crate::{
     domain::{
         decision::Reason,
@@ -26,8 +29,8 @@ const MAX_BATCH: usize = 1_000;
 const MAX_LABELS: usize = 100;
 
 /// Answers Check.
-pub struct CheckApi {
-    checker: Checker,
+pub struct CheckApi<C: Clock = SystemClock> {
+    checker: Checker<C>,
     workspace: WorkspaceChoice,
 }
 
@@ -40,10 +43,10 @@ pub enum WorkspaceChoice {
     Required,
 }
 
-impl CheckApi {
+impl<C: Clock> CheckApi<C> {
     /// Answers with `checker`.
     #[must_use]
-    pub const fn new(checker: Checker, workspace: WorkspaceChoice) -> Self {
+    pub const fn new(checker: Checker<C>, workspace: WorkspaceChoice) -> Self {
         Self { checker, workspace }
     }
 
@@ -110,7 +113,7 @@ impl CheckApi {
 }
 
 #[tonic::async_trait]
-impl CheckService for CheckApi {
+impl<C: Clock> CheckService for CheckApi<C> {
     async fn check(
         &self,
         request: Request<CheckRequest>,
@@ -206,3 +209,6 @@ impl From<ProvedKey> for v1::CheckedKey {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
