@@ -402,6 +402,28 @@ async fn a_key_disabled_during_the_first_verify_is_not_allowed() {
     assert_eq!(gate.verify.runs(), 1);
 }
 
+/// The lease, too, is looked at again after the wait for argon2.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_ends_during_the_first_verify_allows_nothing() {
+    let mut gate = Gate::new();
+    let mut root = key();
+    root.workspace = WorkspaceId::system();
+    let (token, root) = (gate.put_new(key()), gate.put_new(root));
+    let checker = gate.checker.clone();
+    let held = gate.verify.hold_all_permits();
+    let asked = question(&token);
+    let mut check = std::pin::pin!(checker.check(&asked));
+    let mut authenticate = std::pin::pin!(checker.authenticate(Credential(&root), None));
+    assert!(futures_util::poll!(check.as_mut()).is_pending());
+    assert!(futures_util::poll!(authenticate.as_mut()).is_pending());
+    assert_eq!(gate.verify.waiting(), 2);
+    gate.lease.fence();
+    drop(held);
+    assert_eq!(check.await, Err(Undecided::Fenced));
+    assert_eq!(authenticate.await.map(drop), Err(Undecided::Fenced));
+    assert_eq!(gate.verify.runs(), 2, "the secrets were right");
+}
+
 #[tokio::test]
 async fn past_the_lease_nothing_is_decided() {
     let mut gate = Gate::new();
