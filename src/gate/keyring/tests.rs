@@ -111,3 +111,61 @@ fn a_revision_survives_packing() {
         }
     );
 }
+
+/// The record, then `applied`: a reader that sees a revision finds every record of it.
+///
+/// A change of many records takes nearly all of the writer's time to place, so a revision that is announced too early
+/// is seen at once by a reader that looks for the record that is placed last.
+#[test]
+fn whoever_sees_a_revision_finds_its_records() {
+    const CHANGES: u64 = 1_000;
+    const RECORDS: usize = 64;
+    let mut writer = KeyringWriter::new();
+    let keyring = writer.reader();
+    let mut keys: Vec<Key> = (0..RECORDS).map(|_| key()).collect();
+    let last = keys[RECORDS - 1].id;
+    let number_of = |number| Revision { epoch: 1, number };
+
+    let reader = std::thread::spawn(move || {
+        let announced = keyring.watch();
+        let mut looks = 0u64;
+        loop {
+            let told = *announced.borrow();
+            let applied = keyring.applied();
+            assert!(told <= applied, "told of {told}, but {applied} is in force");
+            let found = keyring.with(last, |entry| match entry {
+                Some(Entry::Key(cached)) => cached.revision,
+                _ => Revision::default(),
+            });
+            assert!(
+                applied <= found,
+                "{applied} is in force, but the record is of {found}"
+            );
+            looks += u64::from(applied.number > 0);
+            if applied.number == CHANGES {
+                return looks;
+            }
+            std::hint::spin_loop();
+        }
+    });
+    for number in 1..=CHANGES {
+        let revision = number_of(number);
+        let records = keys
+            .iter_mut()
+            .map(|key| {
+                key.disabled = !key.disabled;
+                let record = KeyRecord {
+                    key: key.clone(),
+                    secrets: Vec::new(),
+                    revision,
+                };
+                (RecordId::Key(key.id), Stored::Key(Box::new(record)))
+            })
+            .collect();
+        writer.apply(Change { revision, records });
+        if reader.is_finished() {
+            break;
+        }
+    }
+    assert!(reader.join().expect("no look finds an older state") > 0);
+}
