@@ -62,3 +62,21 @@ fn every_row_is_here_or_has_its_reason() {
         "rows without a test or a reason: {missing:?}"
     );
 }
+
+/// What every row relies on: a refusal that names another field, too, is not the one that was asked for.
+#[test]
+#[should_panic(expected = "key.labels is named, too")]
+fn a_field_named_without_reason_is_seen() {
+    use portcullis::proto::v1::ErrorReason;
+    use tonic::{Code, Response, Status};
+    use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+    let reason = ErrorReason::InvalidField;
+    let mut details = ErrorDetails::with_error_info(reason.as_str_name(), "portcullis.dev", []);
+    let violation = |field: &str| FieldViolation::new(field, "is wrong");
+    details.set_bad_request(vec![violation("key.name"), violation("key.labels")]);
+    let status = Status::with_error_details(Code::InvalidArgument, "wrong", details);
+    let result: Result<Response<()>, Status> = Err(status);
+    let (what, code) = ("two fields", Code::InvalidArgument);
+    support::assert_refused(what, result, code, reason, &["key.name"]);
+}

@@ -68,20 +68,20 @@ pub fn assert_refused<T: Debug>(
                 .collect()
         })
         .unwrap_or_default();
+    let stands_for = |field: &str, name: &String| match field.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => name == field,
+    };
     for field in fields {
-        let found = named.iter().any(|name| match field.strip_suffix('*') {
-            Some(start) => name.starts_with(start),
-            None => name == field,
-        });
         assert!(
-            found,
+            named.iter().any(|name| stands_for(field, name)),
             "{what}: {field} is not named, but {named:?}: {status:?}"
         );
     }
-    if fields.is_empty() {
+    for name in &named {
         assert!(
-            named.is_empty(),
-            "{what}: names {named:?}, where no field is at fault"
+            fields.iter().any(|field| stands_for(field, name)),
+            "{what}: {name} is named, too, where only {fields:?} are at fault: {status:?}"
         );
     }
     assert!(
