@@ -2,10 +2,11 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use portcullis::proto::v1::{ErrorReason, GetKeyRequest, Key};
 use support::{Clients, Server, key, reason_of, update};
+use tokio::sync::Barrier;
 use tonic::Code;
 
 const WRITERS: usize = 8;
@@ -33,13 +34,15 @@ async fn read_modify_write_with_an_etag_loses_nothing() {
         .key
         .expect("a key")
         .name;
+    let all_have_read = Arc::new(Barrier::new(WRITERS));
     let writers: Vec<_> = (0..WRITERS)
         .map(|_| {
             let (admin, name) = (Clients::root(&server), name.clone());
+            let all_have_read = all_have_read.clone();
             tokio::spawn(async move {
                 let mut retries = 0;
                 for _ in 0..INCREMENTS {
-                    retries += increment(&admin, &name).await;
+                    retries += increment(&admin, &name, &all_have_read).await;
                 }
                 retries
             })
@@ -55,14 +58,21 @@ async fn read_modify_write_with_an_etag_loses_nothing() {
         (WRITERS * INCREMENTS).to_string(),
         "after {retries} retries"
     );
-    assert!(retries > 0, "they never met: this shows nothing");
+    // Each time all have read before the first writes, so all but one at most come too late.
+    assert!(
+        retries >= (WRITERS - 1) * INCREMENTS,
+        "{retries} retries: a stale etag was accepted"
+    );
 }
 
-/// Adds one, as often as others come first; answers how often they did.
-async fn increment(admin: &Clients, name: &str) -> usize {
+/// Adds one, trying again as often as others come first; answers how often they did.
+async fn increment(admin: &Clients, name: &str, all_have_read: &Barrier) -> usize {
     let mut retries = 0;
     loop {
         let Key { labels, etag, .. } = get(admin, name).await;
+        if retries == 0 {
+            all_have_read.wait().await;
+        }
         let counter: usize = labels
             .get("counter")
             .map_or(0, |counter| counter.parse().expect("a number"));
