@@ -21,6 +21,7 @@ fn full() -> v1::Key {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as a request carries it")]
 fn mask(paths: &[&str]) -> Option<FieldMask> {
     let paths = paths.iter().map(ToString::to_string).collect();
     Some(FieldMask { paths })
