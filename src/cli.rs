@@ -25,10 +25,13 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{
+    Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use jiff::Zoned;
 
-use crate::config::{ServeFlags, Settings};
+use crate::config::{ServeFlags, Setting, Settings};
 use console::{Console, clean};
 use failure::Failure;
 
@@ -37,7 +40,9 @@ Exit status:
   0  done; check: allowed
   1  an error
   2  a wrong command line, or a question that nobody could be asked
-  3  check: denied";
+  3  check: denied
+
+A variable that is set but empty counts as unset (PORTCULLIS_ROOT_TOKEN alone is refused when empty).";
 
 /// Portcullis answers whether an API key opens a call, and manages the keys.
 ///
@@ -88,7 +93,7 @@ enum Outcome {
 #[must_use]
 pub fn run() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let cli = match Cli::try_parse_from(&arguments) {
+    let cli = match parse(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // Help goes to stdout and is no error. If it cannot be written there is nobody left to tell.
@@ -130,6 +135,27 @@ pub fn run() -> ExitCode {
             ExitCode::from(failure.exit_status())
         }
     }
+}
+
+/// Reads the command line.
+fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(arguments).map_err(|mut error| {
+        if let Some(flag) = flag_of_serve(arguments)
+            && error.kind() == ErrorKind::UnknownArgument
+        {
+            let tip = format!("say `serve --{flag} …`: the settings are flags of `serve`");
+            let tip = ContextValue::StyledStrs(vec![tip.into()]);
+            error.insert(ContextKind::Suggested, tip);
+        }
+        error
+    })
+}
+
+/// The flag of `serve` that stands where a command belongs.
+fn flag_of_serve(arguments: &[OsString]) -> Option<&str> {
+    let flag = arguments.get(1)?.to_str()?.strip_prefix("--")?;
+    let flag = flag.split_once('=').map_or(flag, |(flag, _)| flag);
+    (flag == "config" || Setting::from_name(flag).is_some()).then_some(flag)
 }
 
 fn dispatch(cli: Cli, console: &mut Console<'_>) -> Result<Outcome, Failure> {

@@ -1,6 +1,7 @@
 //! What the operator sets.
 //!
-//! A flag beats its variable, the variable beats the file, the file beats the default. All faults are reported
+//! A flag beats its variable, the variable beats the file, the file beats the default. A variable that is empty counts as
+//! unset, but for `PORTCULLIS_ROOT_TOKEN`: who set that meant to choose a credential. All faults are reported
 //! together, each with the place the value came from. Environment and files are arguments, so tests fake them.
 
 mod fault;

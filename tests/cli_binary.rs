@@ -136,6 +136,30 @@ fn a_wrong_command_line_exits_2() {
 }
 
 #[test]
+fn a_flag_of_serve_without_serve_gets_a_tip() {
+    let dir = TempDir::new().unwrap();
+    for argument in ["--gate", "--gate=127.0.0.1:0"] {
+        let (_, err) = ended(portcullis(&dir, &[argument, "127.0.0.1:0"]), 2);
+        assert!(err.contains("`serve --gate …`"), "{err}");
+    }
+    let (_, err) = ended(portcullis(&dir, &["--colour"]), 2);
+    assert!(!err.contains("`serve"), "{err}");
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let dir = TempDir::new().unwrap();
+    let mut command = portcullis(&dir, &["config", "check"]);
+    command.env("PORTCULLIS_GATE", "").env("PORTCULLIS_LOG", "");
+    let (out, _) = ended(command, 0);
+    assert!(!out.contains("PORTCULLIS_"), "{out}");
+    let mut command = portcullis(&dir, &["key", "list"]);
+    command.env("PORTCULLIS_DATA_DIR", "");
+    let (_, err) = ended(command, 1);
+    assert!(err.contains("./data/admin.sock"), "{err}");
+}
+
+#[test]
 fn a_token_in_the_wrong_place_is_not_repeated_whole() {
     let dir = TempDir::new().unwrap();
     let (key_id, secret) = ("A".repeat(22), "b".repeat(49));

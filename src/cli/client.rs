@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 use super::{
     console::{Console, clean},
     failure::{Failure, root_cause},
+    key_ref::without_scheme,
     output::Format,
 };
 use crate::{
@@ -43,36 +44,19 @@ const MAX_ANSWER: usize = 256 << 20;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(super) struct ClientFlags {
-    /// The server: host:port or unix:/path [default: admin.sock in the data directory]
-    #[arg(
-        long,
-        global = true,
-        value_name = "ADDR",
-        env = "PORTCULLIS_SERVER",
-        hide_env_values = true
-    )]
+    // The variables are looked up by `Console::variable`, not by clap, which takes an empty one for a value.
+    /// The server: host:port or unix:/path [default: admin.sock in the data directory] [env: PORTCULLIS_SERVER]
+    #[arg(long, global = true, value_name = "ADDR")]
     server: Option<String>,
-    /// The data directory of a server on this machine
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "PORTCULLIS_DATA_DIR",
-        hide_env_values = true,
-        default_value = DEFAULT_DATA_DIR
-    )]
-    data_dir: PathBuf,
+    /// The data directory of a server on this machine [default: ./data] [env: PORTCULLIS_DATA_DIR]
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
     /// A file that holds the admin token. The variable PORTCULLIS_TOKEN, which holds the token itself, beats it
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "PORTCULLIS_TOKEN_FILE",
-        hide_env_values = true
-    )]
+    /// [env: PORTCULLIS_TOKEN_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// How many seconds the server has for each answer
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10, value_parser = parse_timeout, allow_negative_numbers = true)]
     timeout: u64,
     /// How answers look; json is protobuf's JSON, in which fields at their default are left out
     #[arg(long, short, global = true, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
@@ -112,7 +96,7 @@ impl Client {
         console: &mut Console<'_>,
     ) -> Result<Self, Failure> {
         let timeout = Duration::from_secs(flags.timeout);
-        let server = flags.find_server()?;
+        let server = flags.find_server(console)?;
         let authorization = flags.authorization(&server, console)?;
         let channel = server.connect(timeout).await.map_err(|cause| {
             Failure::Failed(format!(
@@ -148,11 +132,26 @@ impl Client {
 impl ClientFlags {
     /// The server to connect to. Without a name it is the socket in the data directory and nothing else: whoever may listen
     /// on a port of this machine while the server is down would be handed the root token.
-    fn find_server(&self) -> Result<Server, Failure> {
-        match &self.server {
-            Some(text) => Server::parse(text).map_err(Failure::Usage),
-            None => Ok(Server::Unix(self.data_dir.join(ADMIN_SOCKET))),
+    fn find_server(&self, console: &Console<'_>) -> Result<Server, Failure> {
+        let variable = || {
+            let value = console.variable("PORTCULLIS_SERVER")?;
+            Some(value.to_string_lossy().into_owned())
+        };
+        match self.server.clone().or_else(variable) {
+            Some(text) => Server::parse(&text).map_err(Failure::Usage),
+            None => Ok(Server::Unix(self.data_dir(console).join(ADMIN_SOCKET))),
         }
+    }
+
+    fn data_dir(&self, console: &Console<'_>) -> PathBuf {
+        let variable = || console.variable("PORTCULLIS_DATA_DIR").map(PathBuf::from);
+        let given = self.data_dir.clone().or_else(variable);
+        given.unwrap_or_else(|| DEFAULT_DATA_DIR.into())
+    }
+
+    fn token_file(&self, console: &Console<'_>) -> Option<PathBuf> {
+        let variable = || console.variable("PORTCULLIS_TOKEN_FILE").map(PathBuf::from);
+        self.token_file.clone().or_else(variable)
     }
 
     /// The credential to send, if there is one.
@@ -161,13 +160,13 @@ impl ClientFlags {
         server: &Server,
         console: &mut Console<'_>,
     ) -> Result<Option<MetadataValue<Ascii>>, Failure> {
-        let (token, source) = if let Some(value) = (console.env)("PORTCULLIS_TOKEN") {
+        let (token, source) = if let Some(value) = console.variable("PORTCULLIS_TOKEN") {
             (
                 Zeroizing::new(value.into_string().unwrap_or_default()),
                 "PORTCULLIS_TOKEN".to_owned(),
             )
-        } else if let Some(path) = &self.token_file {
-            let token = read_token(path).map_err(|error| unreadable(path, &error))?;
+        } else if let Some(path) = self.token_file(console) {
+            let token = read_token(&path).map_err(|error| unreadable(&path, &error))?;
             (token, path.display().to_string())
         } else {
             // The root token is picked up unasked, so it goes only where it belongs. The admin socket needs none, and
@@ -178,16 +177,16 @@ impl ClientFlags {
             if !server.is_local() {
                 return Ok(None);
             }
-            let path = self.data_dir.join(ROOT_TOKEN_FILE);
+            let path = self.data_dir(console).join(ROOT_TOKEN_FILE);
             match read_token(&path) {
                 Ok(token) => (token, path.display().to_string()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(unreadable(&path, &error)),
             }
         };
-        let header = Zeroizing::new(format!("Bearer {}", token.trim()));
-        let usable =
-            !token.trim().is_empty() && token.trim().bytes().all(|byte| byte.is_ascii_graphic());
+        let token = without_scheme(&token);
+        let header = Zeroizing::new(format!("Bearer {token}"));
+        let usable = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
         let value = header
             .parse::<MetadataValue<Ascii>>()
             .ok()
@@ -202,6 +201,14 @@ impl ClientFlags {
         }
         Ok(Some(value))
     }
+}
+
+/// Reads `--timeout`.
+fn parse_timeout(text: &str) -> Result<u64, String> {
+    text.parse()
+        .ok()
+        .filter(|seconds| (1..=86_400).contains(seconds))
+        .ok_or_else(|| "write whole seconds, 1 to 86400".into())
 }
 
 fn read_token(path: &Path) -> io::Result<Zeroizing<String>> {

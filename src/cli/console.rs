@@ -28,6 +28,11 @@ impl Console<'_> {
         self.now.time_zone()
     }
 
+    /// The value of an environment variable. An empty one counts as unset.
+    pub(super) fn variable(&self, name: &str) -> Option<OsString> {
+        (self.env)(name).filter(|value| !value.is_empty())
+    }
+
     /// Tells the person something that is no part of the answer.
     pub(super) fn notice(&mut self, text: &str) {
         // A lost notice must not stop the command that it is about.

@@ -33,7 +33,7 @@ impl FromStr for Guarded {
 /// # Errors
 /// If the text names no key. It is not quoted: it may be a secret.
 pub(super) fn parse(text: &str, workspace: Option<&str>) -> Result<KeyName, String> {
-    let text = text.trim();
+    let text = without_scheme(text);
     if text.starts_with("workspaces/") {
         let name = KeyName::parse(text).map_err(|error| format!("KEY {error}"))?;
         return match workspace {
@@ -58,6 +58,18 @@ pub(super) fn parse(text: &str, workspace: Option<&str>) -> Result<KeyName, Stri
     let id = KeyId::parse(text.as_bytes())
         .ok_or("KEY must be a key id (22 letters and digits), workspaces/{workspace}/keys/{key id}, or a token")?;
     Ok(KeyName { workspace, id })
+}
+
+/// The text without white space around it, and without the scheme of an Authorization value, as which a token may be
+/// pasted: `Bearer {token}`.
+pub(super) fn without_scheme(text: &str) -> &str {
+    let text = text.trim();
+    let (scheme, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    if scheme.eq_ignore_ascii_case("bearer") {
+        rest.trim_start()
+    } else {
+        text
+    }
 }
 
 /// The workspace that `--workspace` names.
@@ -99,6 +111,11 @@ mod tests {
             (KEY_ID, None, format!("workspaces/default/keys/{KEY_ID}")),
             (&token(), None, format!("workspaces/default/keys/{KEY_ID}")),
             (&token(), Some("acme"), named.clone()),
+            (
+                &format!("bearer  {}\n", token()),
+                Some("acme"),
+                named.clone(),
+            ),
             (&format!(" {KEY_ID}\n"), Some("acme"), named.clone()),
         ] {
             assert_eq!(parse(text, workspace).unwrap().to_string(), name);

@@ -9,7 +9,7 @@ use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::*;
-use crate::{config::Setting, proto::v1::check_response::Reason};
+use crate::proto::v1::check_response::Reason;
 use fake::Fake;
 
 pub(super) const KEY_ID: &str = "0123456789abcdefghijkl";
@@ -200,6 +200,59 @@ async fn the_variable_beats_the_token_file() {
         ran.err
     );
     assert!(world.calls().is_empty());
+}
+
+#[tokio::test]
+async fn a_token_may_be_given_as_an_authorization_value() {
+    let mut world = World::new();
+    for value in ["Bearer pc_variable", "bearer  pc_variable\n"] {
+        world.env = vec![("PORTCULLIS_TOKEN", value.into())];
+        world.run(&["key", "get", KEY_ID]).await;
+        assert!(world.calls()[0].starts_with("Bearer pc_variable "));
+    }
+    world.env = vec![("PORTCULLIS_TOKEN", "Bearer ".into())];
+    let ran = world.run(&["key", "get", KEY_ID]).await;
+    assert!(ran.err.contains("holds no token"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn an_empty_variable_counts_as_unset() {
+    let mut world = World::new();
+    for name in [
+        "PORTCULLIS_TOKEN",
+        "PORTCULLIS_TOKEN_FILE",
+        "PORTCULLIS_SERVER",
+    ] {
+        world.env.push((name, String::new()));
+    }
+    let ran = world.run(&["key", "get", KEY_ID]).await;
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    assert!(world.calls()[0].starts_with("- "));
+}
+
+#[tokio::test]
+async fn a_server_and_a_token_file_may_be_named_by_variables() {
+    let mut world = World::without_server();
+    let file = world.data_dir().join("token");
+    fs::write(&file, "pc_file").unwrap();
+    let address = world.fake.on_tcp().await.to_string();
+    world.env = vec![
+        ("PORTCULLIS_SERVER", address),
+        ("PORTCULLIS_TOKEN_FILE", file.display().to_string()),
+    ];
+    let ran = world.run(&["key", "get", KEY_ID]).await;
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    assert!(world.calls()[0].starts_with("Bearer pc_file "));
+}
+
+#[tokio::test]
+async fn a_timeout_is_whole_seconds() {
+    let world = World::without_server();
+    for timeout in ["0.5", "0", "-1", "soon", "86401"] {
+        let ran = world.run(&["key", "list", "--timeout", timeout]).await;
+        assert_eq!(ran.status, 2);
+        assert!(ran.err.contains("whole seconds, 1 to 86400"), "{}", ran.err);
+    }
 }
 
 #[tokio::test]

@@ -14,11 +14,12 @@ pub(super) struct FileValue {
     pub(super) origin: Origin,
 }
 
-/// Reads the file's text, noting every fault in it.
+/// Reads the file's text, noting every fault in it. `None` if it is not TOML: what could still be made out of it would
+/// only be called faults that are not there.
 ///
 /// The parser's own rendering of an error quotes the line, which may hold a secret that does not belong there;
 /// so only its message and place are used.
-pub(super) fn read(path: &Path, text: &str, faults: &mut Vec<Fault>) -> Vec<FileValue> {
+pub(super) fn read(path: &Path, text: &str, faults: &mut Vec<Fault>) -> Option<Vec<FileValue>> {
     let place = |offset: usize| {
         let line = 1 + text
             .bytes()
@@ -28,13 +29,15 @@ pub(super) fn read(path: &Path, text: &str, faults: &mut Vec<Fault>) -> Vec<File
         Origin::File(path.to_owned(), line)
     };
     let (table, errors) = DeTable::parse_recoverable(text);
-    for error in errors {
+    // Only the first: the parser goes on after it, and what it finds then need not be wrong.
+    if let Some(error) = errors.first() {
         let offset = error.span().map_or(0, |span| span.start);
         faults.push(Fault::new(&format!(
             "config, from {}: is not TOML: {}",
             place(offset),
             error.message()
         )));
+        return None;
     }
     let mut values = Vec::new();
     for (name, value) in table.get_ref() {
@@ -73,7 +76,7 @@ pub(super) fn read(path: &Path, text: &str, faults: &mut Vec<Fault>) -> Vec<File
             origin,
         });
     }
-    values
+    Some(values)
 }
 
 fn about_unknown(name: &str) -> String {

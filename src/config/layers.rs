@@ -1,6 +1,6 @@
 //! Picks each setting from the strongest source that gives it, and collects what is wrong.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use super::{
     Environment, Fault, Faults, Origin, ReadFile, Row, ServeFlags, Setting,
@@ -13,6 +13,8 @@ pub(super) struct Layers<'a> {
     flags: &'a ServeFlags,
     env: Environment<'a>,
     file: Vec<FileValue>,
+    /// Whether there is a file that could not be read, so that settings may be missing.
+    file_lost: bool,
     faults: Vec<Fault>,
     rows: Vec<Row>,
 }
@@ -27,10 +29,11 @@ impl<'a> Layers<'a> {
             flags,
             env,
             file: Vec::new(),
+            file_lost: false,
             faults: Vec::new(),
             rows: Vec::new(),
         };
-        let path = match (&flags.config, env(CONFIG_VARIABLE)) {
+        let path = match (&flags.config, layers.variable(CONFIG_VARIABLE)) {
             (Some(path), _) => Some((path.clone(), Origin::Flag("--config".into()))),
             (None, Some(path)) => Some((
                 PathBuf::from(path),
@@ -40,11 +43,17 @@ impl<'a> Layers<'a> {
         };
         if let Some((path, origin)) = path {
             match read_file(&path) {
-                Ok(text) => layers.file = file::read(&path, &text, &mut layers.faults),
-                Err(error) => layers.fault(&format!(
-                    "config, from {origin}: {} cannot be read: {error}; name a TOML file that is there",
-                    path.display()
-                )),
+                Ok(text) => match file::read(&path, &text, &mut layers.faults) {
+                    Some(values) => layers.file = values,
+                    None => layers.file_lost = true,
+                },
+                Err(error) => {
+                    layers.file_lost = true;
+                    layers.fault(&format!(
+                        "config, from {origin}: {} cannot be read: {error}; name a TOML file that is there",
+                        path.display()
+                    ));
+                }
             }
         }
         layers
@@ -79,7 +88,7 @@ impl<'a> Layers<'a> {
         let variable = setting.variable();
         let (raw, origin) = if let Some(raw) = self.flags.get(setting) {
             (raw.clone(), Origin::Flag(format!("--{}", setting.name())))
-        } else if let Some(raw) = (self.env)(&variable) {
+        } else if let Some(raw) = self.variable(&variable) {
             (raw, Origin::Variable(variable))
         } else if let Some(found) = self.file.iter().find(|value| value.setting == setting) {
             // A value of the wrong type was reported when the file was read.
@@ -97,6 +106,11 @@ impl<'a> Layers<'a> {
         Some((Some(text), origin))
     }
 
+    /// The variable's value. An empty one counts as unset, as shells and unit files cannot always leave it out.
+    fn variable(&self, name: &str) -> Option<OsString> {
+        (self.env)(name).filter(|value| !value.is_empty())
+    }
+
     pub(super) fn row(&mut self, name: &'static str, value: String, origin: Origin) {
         self.rows.push(Row {
             name,
@@ -107,6 +121,13 @@ impl<'a> Layers<'a> {
 
     pub(super) fn fault(&mut self, text: &str) {
         self.faults.push(Fault::new(text));
+    }
+
+    /// Notes that settings do not go together. Not if the file could not be read: what is missing may be in it.
+    pub(super) fn conflict(&mut self, text: &str) {
+        if !self.file_lost {
+            self.fault(text);
+        }
     }
 
     /// Where the setting was read from, for a fault that shows only later.

@@ -118,7 +118,7 @@ pub(super) fn read(layers: &mut Layers<'_>) -> Option<ListenSettings> {
     if let (Some(gate), Some(false)) = (&gate, gate_insecure)
         && !gate.is_local()
     {
-        layers.fault(&format!(
+        layers.conflict(&format!(
             "gate, from {}: {gate} can be reached from beyond this machine, which is refused without mutual TLS or \
              a required caller credential; this version has neither. Listen on loopback or a Unix socket, or, if \
              everyone who can connect may check keys, say --gate-insecure",
@@ -128,7 +128,7 @@ pub(super) fn read(layers: &mut Layers<'_>) -> Option<ListenSettings> {
     if let (Some(admin), Some(false)) = (&admin, admin_insecure)
         && !admin.is_local()
     {
-        layers.fault(&format!(
+        layers.conflict(&format!(
             "admin, from {}: {admin} can be reached from beyond this machine, which is refused without TLS, because \
              admin credentials would travel unencrypted; this version has no TLS. Listen on loopback or a Unix \
              socket, or, if the network is trusted, say --admin-insecure",
@@ -155,7 +155,7 @@ impl ListenSettings {
         for (index, (setting, address)) in listeners.iter().enumerate() {
             for (other, taken) in &listeners[..index] {
                 if address.collides_with(taken) {
-                    layers.fault(&format!(
+                    layers.conflict(&format!(
                         "{}, from {}: {address} is taken by {} ({taken}, from {}); give each its own address",
                         setting.name(),
                         layers.origin(*setting),
@@ -165,7 +165,7 @@ impl ListenSettings {
                 }
             }
             if address.collides_with(&Listen::Unix(admin_socket.to_owned())) {
-                layers.fault(&format!(
+                layers.conflict(&format!(
                     "{}, from {}: {address} is where the data directory's own admin socket goes; take another path",
                     setting.name(),
                     layers.origin(*setting),

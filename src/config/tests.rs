@@ -326,7 +326,6 @@ fn two_listeners_never_share_an_address() {
 fn what_is_no_address_is_refused() {
     let long = format!("unix:/{}", "a".repeat(107));
     for address in [
-        "",
         "7700",
         ":7700",
         "127.0.0.1",
@@ -364,10 +363,10 @@ fn an_address_displays_as_it_is_given() {
 #[test]
 fn bad_values_are_refused() {
     for (variable, values) in [
-        ("PORTCULLIS_GATE_INSECURE", ["", "1", "TRUE"]),
-        ("PORTCULLIS_LOG_FORMAT", ["", "JSON", "pretty"]),
-        ("PORTCULLIS_LOG", ["", "inof", "portcullis=loud"]),
-        ("PORTCULLIS_NAME", ["", " ", "a\u{7}b"]),
+        ("PORTCULLIS_GATE_INSECURE", ["0", "1", "TRUE"]),
+        ("PORTCULLIS_LOG_FORMAT", [" ", "JSON", "pretty"]),
+        ("PORTCULLIS_LOG", [" ", "inof", "portcullis=loud"]),
+        ("PORTCULLIS_NAME", [" ", "\t", "a\u{7}b"]),
         (
             "PORTCULLIS_ROOT_TOKEN",
             ["", "pc_hunter2", "Bearer hunter2"],
@@ -377,7 +376,31 @@ fn bad_values_are_refused() {
             Given::env(&[(variable, value)]).refused(&[variable]);
         }
     }
-    Given::env(&[("PORTCULLIS_DATA_DIR", "")]).refused(&["data-dir", "empty"]);
+    Given::file("data-dir = \"\"").refused(&["data-dir", "empty"]);
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let mut given = Given::file("log = \"warn\"");
+    for setting in Setting::ALL {
+        given.env.insert(setting.variable().leak(), String::new());
+    }
+    given.env.insert("PORTCULLIS_CONFIG", String::new());
+    let settings = given.settings();
+    assert_eq!(settings.log.filter, "warn");
+    assert_eq!(settings.listen.gate.to_string(), "127.0.0.1:7700");
+    given.flags.config = None;
+    assert_eq!(given.settings().log.filter, "info");
+}
+
+#[test]
+fn a_file_that_is_not_toml_causes_no_further_fault() {
+    Given::file("colour = \"red\"\ngate = 127.0.0.1:7700\nlog = 7").refused(&["p.toml:2", "TOML"]);
+    Given::file("gate = \"127.0.0.1:7700\nlog = \"info\"").refused(&["p.toml:1", "TOML"]);
+    // What the file would have allowed is not missed.
+    let mut given = Given::file("gate-insecure = true\nlog =");
+    given.flags.gate = Some("0.0.0.0:7700".into());
+    given.refused(&["p.toml:2", "TOML"]);
 }
 
 #[test]
