@@ -4,15 +4,15 @@ use jiff::{Span, Timestamp, ToSpan as _, Zoned, civil::Date};
 
 use super::output::zone_name;
 
-const HOW: &str = "write a time as 2026-12-31T18:00:00Z, a day as 2026-12-31 (its end, here), or a span as 30d, 12h, \
-                   90m";
+const HOW: &str = "write a time as 2026-12-31T18:00:00Z, a day as 2026-12-31 (its end, here), a span as 30d, 12h, \
+                   90m, 30s, or never";
 
 /// When a key is to expire.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Expiry {
     /// The time.
     pub(super) at: Timestamp,
-    /// How the text was understood, where that depends on the time zone.
+    /// How the text was understood, where that depends on the time zone or on the time.
     pub(super) note: Option<String>,
 }
 
@@ -26,23 +26,38 @@ impl Expiry {
     }
 }
 
-/// Reads an RFC 3339 time, a bare date (the end of that day in `now`'s zone), or a span from now: `90m`, `12h`, and in
-/// calendar days `30d`, `2w`, so that a change of the clocks does not shift the hour.
+/// Reads an RFC 3339 time, a bare date (the end of that day in `now`'s zone), or a span from now: `30s`, `90m`, `12h`, and
+/// in calendar days `30d`, `2w`, so that a change of the clocks does not shift the hour. `None` if it is `never`.
 ///
 /// # Errors
 /// If it is none of these, or not later than `now`.
-pub(super) fn parse(text: &str, now: &Zoned) -> Result<Expiry, String> {
-    let text = text.trim();
+pub(super) fn parse(text: &str, now: &Zoned) -> Result<Option<Expiry>, String> {
+    match text.trim() {
+        "never" => Ok(None),
+        text => parse_time(text, now).map(Some),
+    }
+}
+
+fn parse_time(text: &str, now: &Zoned) -> Result<Expiry, String> {
     let expiry = if is_bare_date(text) {
         end_of_day(text, now)?
     } else if let Some(span) = span(text) {
         let at = span
             .and_then(|span| now.checked_add(span).ok())
             .ok_or_else(|| too_far(text))?;
+        let note = format!(
+            "{text} from now, in {}: {}",
+            zone_name(now.time_zone()),
+            at.strftime("%Y-%m-%dT%H:%M:%S%:z")
+        );
         Expiry {
             at: at.timestamp(),
-            note: None,
+            note: Some(note),
         }
+    } else if text.strip_prefix('-').and_then(span).is_some() {
+        return Err(format!(
+            "--expires {text:?} is not in the future; write the span without '-'"
+        ));
     } else if let Ok(at) = text.parse::<Timestamp>() {
         Expiry { at, note: None }
     } else if text.parse::<jiff::civil::DateTime>().is_ok() {
@@ -128,7 +143,7 @@ fn span(text: &str) -> Option<Option<Span>> {
 }
 
 fn too_far(text: &str) -> String {
-    format!("--expires {text:?} is too far in the future; without --expires a key never expires")
+    format!("--expires {text:?} is too far in the future; write never if the key is not to expire")
 }
 
 #[cfg(test)]
@@ -136,7 +151,7 @@ mod tests {
     use super::*;
 
     fn at(now: &str, text: &str) -> Result<String, String> {
-        parse(text, &now.parse().unwrap()).map(|expiry| expiry.at.to_string())
+        parse(text, &now.parse().unwrap()).map(|expiry| expiry.unwrap().at.to_string())
     }
 
     const BERLIN: &str = "2026-03-28T12:00:00+01:00[Europe/Berlin]";
@@ -153,14 +168,22 @@ mod tests {
         assert_eq!(
             parse("2026-12-31T18:00:00Z", &BERLIN.parse().unwrap())
                 .unwrap()
+                .unwrap()
                 .note,
             None
         );
     }
 
     #[test]
+    fn never_is_no_time_at_all() {
+        assert_eq!(parse(" never ", &BERLIN.parse().unwrap()), Ok(None));
+    }
+
+    #[test]
     fn a_bare_date_is_the_end_of_that_day_in_the_zone_and_says_so() {
-        let expiry = parse("2026-12-31", &BERLIN.parse().unwrap()).unwrap();
+        let expiry = parse("2026-12-31", &BERLIN.parse().unwrap())
+            .unwrap()
+            .unwrap();
         assert_eq!(expiry.at.to_string(), "2026-12-31T22:59:59.999999999Z");
         let note = expiry.note.unwrap();
         assert!(
@@ -208,6 +231,7 @@ mod tests {
     #[test]
     fn a_span_counts_from_now_and_days_keep_the_hour() {
         for (text, expected) in [
+            ("30s", "2026-03-28T11:00:30Z"),
             ("90m", "2026-03-28T12:30:00Z"),
             ("12h", "2026-03-28T23:00:00Z"),
             ("24h", "2026-03-29T11:00:00Z"),
@@ -221,6 +245,15 @@ mod tests {
     }
 
     #[test]
+    fn a_span_says_when_it_ends() {
+        let expiry = parse("1d", &BERLIN.parse().unwrap()).unwrap().unwrap();
+        assert_eq!(
+            expiry.note.unwrap(),
+            "1d from now, in Europe/Berlin: 2026-03-29T12:00:00+02:00"
+        );
+    }
+
+    #[test]
     fn the_past_is_refused_and_named() {
         for text in [
             "2020-01-01",
@@ -229,6 +262,7 @@ mod tests {
             "2026-03-28T10:59:59Z",
             "0d",
             "0m",
+            "-1d",
         ] {
             let error = at(BERLIN, text).unwrap_err();
             assert!(
@@ -247,10 +281,10 @@ mod tests {
     fn what_is_no_time_is_refused() {
         for (text, says) in [
             ("", "no time"),
-            ("never", "no time"),
+            ("Never!", "no time"),
             ("30", "no time"),
             ("d", "no time"),
-            ("-5d", "no time"),
+            ("-5", "no time"),
             ("5y", "no time"),
             ("31.12.2026", "no time"),
             ("2026-02-30", "no day"),

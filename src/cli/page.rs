@@ -13,6 +13,12 @@ use super::{
 /// The most resources in a page.
 const PAGE: usize = 1_000;
 
+/// Reads `--limit`.
+pub(super) fn parse_limit(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse()
+        .map_err(|_| "write a whole number, 1 or more".into())
+}
+
 /// A list being written.
 pub(super) struct Listing<const N: usize> {
     format: Json,
@@ -84,10 +90,18 @@ impl<const N: usize> Listing<N> {
         Ok(console.out.flush()?)
     }
 
-    /// Ends the list.
-    pub(super) fn end(self, console: &mut Console<'_>) -> Result<(), Failure> {
+    /// Ends the list. `more`: the limit cut it.
+    pub(super) fn end(self, more: bool, console: &mut Console<'_>) -> Result<(), Failure> {
         if self.as_json {
             writeln!(console.out, "\n]}}")?;
+        }
+        if more {
+            // After the list, also where both streams are the same.
+            console.out.flush()?;
+            console.notice(&format!(
+                "note: there are more than the {} that --limit asked for",
+                self.limit
+            ));
         }
         Ok(())
     }

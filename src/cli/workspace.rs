@@ -11,7 +11,7 @@ use super::{
     failure::Failure,
     key_ref::workspace_id,
     output::{Format, json, rows, shorten, time},
-    page::Listing,
+    page::{Listing, parse_limit},
 };
 use crate::{
     domain::name,
@@ -52,7 +52,7 @@ enum WorkspaceCommand {
     /// Lists the workspaces that you may see
     List {
         /// The most to list [default: all]
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", value_parser = parse_limit, allow_negative_numbers = true)]
         limit: Option<NonZeroUsize>,
     },
 }
@@ -134,7 +134,7 @@ async fn list(
             break;
         }
     }
-    listing.end(console)
+    listing.end(!request.page_token.is_empty(), console)
 }
 
 fn show(workspace: &Workspace, format: Format, console: &mut Console<'_>) -> Result<(), Failure> {

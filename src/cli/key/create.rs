@@ -29,7 +29,8 @@ pub(super) struct CreateArgs {
         hide_default_value = true
     )]
     description: String,
-    /// What the key may do; may be repeated, and hold several between commas [default: * (everything)]
+    /// What the key may do; may be repeated, and hold several between commas [default: * (everything);
+    /// in the workspace system: none]
     #[arg(long, short, value_name = "P", value_delimiter = ',', value_parser = parse_item)]
     permission: Vec<String>,
     /// Where the key may be used from, an address or CIDR block; repeats as --permission [default: anywhere]
@@ -39,9 +40,9 @@ pub(super) struct CreateArgs {
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_label)]
     label: Vec<(String, String)>,
     /// When the key stops working: a time with its zone (2026-12-31T18:00:00Z), a day (2026-12-31: the end of that
-    /// day in this system's time zone), or a span from now in minutes, hours, days or weeks (90m, 12h, 30d, 2w)
-    /// [default: never]
-    #[arg(long, value_name = "WHEN")]
+    /// day in this system's time zone), a span from now in seconds, minutes, hours, days or weeks (30s, 90m, 12h,
+    /// 30d, 2w), or never [default: never]
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
     expires: Option<String>,
 }
 
@@ -51,7 +52,7 @@ pub(super) async fn run(args: CreateArgs, mut call: Call<'_, '_>) -> Result<(), 
         .expires
         .map(|text| expires::parse(&text, &call.console.now))
         .transpose();
-    let expiry = expiry.map_err(Failure::Usage)?;
+    let expiry = expiry.map_err(Failure::Usage)?.flatten();
     if let Some(note) = expiry.as_ref().and_then(|expiry| expiry.note.as_ref()) {
         call.console.notice(&format!("note: {note}"));
     }
@@ -70,5 +71,13 @@ pub(super) async fn run(args: CreateArgs, mut call: Call<'_, '_>) -> Result<(), 
     };
     let client = call.connect().await?;
     let issued = client.keys().create_key(request).await?.into_inner();
+    if issued
+        .key
+        .as_ref()
+        .is_some_and(|key| key.permissions.is_empty())
+    {
+        call.console
+            .notice("note: the key has no permission; give it some with `key update --permission`");
+    }
     show::issued(&issued, call.client.output, call.console)
 }

@@ -10,7 +10,7 @@ use crate::{
         failure::Failure,
         key_ref::workspace_id,
         output::{shorten, time},
-        page::Listing,
+        page::{Listing, parse_limit},
     },
     domain::name,
     proto::v1::{Key, ListKeysRequest},
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
     /// The most to list [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_limit, allow_negative_numbers = true)]
     limit: Option<NonZeroUsize>,
 }
 
@@ -58,7 +58,7 @@ pub(super) async fn run(args: &ListArgs, mut call: Call<'_, '_>) -> Result<(), F
             break;
         }
     }
-    listing.end(call.console)
+    listing.end(!request.page_token.is_empty(), call.console)
 }
 
 /// The first few, and how many more there are.

@@ -49,10 +49,11 @@ fn write_issued(
         .as_ref()
         .map_or_else(Vec::new, |key| table(key, console));
     table.push(["token".into(), issued.token.clone()]);
+    table.push(["secret".into(), issued.secret.clone()]);
     rows(console.out, &table)?;
     writeln!(
         console.out,
-        "\nThe token is shown this once and stored nowhere. Keep it now."
+        "\nThe token is shown this once and stored nowhere. Keep it now.\nIt holds the secret, which is for Basic: {{key id}}:{{secret}}."
     )?;
     Ok(())
 }

@@ -33,9 +33,14 @@ pub(super) struct UpdateArgs {
     #[arg(long, value_name = "NAME")]
     remove_label: Vec<String>,
     /// When the key stops working, as in `key create`
-    #[arg(long, value_name = "WHEN", conflicts_with = "no_expiry")]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        conflicts_with = "no_expiry",
+        allow_hyphen_values = true
+    )]
     expires: Option<String>,
-    /// Lets the key never expire
+    /// Lets the key never expire, as --expires never does
     #[arg(long)]
     no_expiry: bool,
     /// Empties a field: without permissions the key may do nothing, without ips it may be used from anywhere; may be
@@ -144,12 +149,18 @@ impl Change {
                 paths.push(path.to_owned());
             }
         }
+        let edits_expiry = args.expires.is_some() || args.no_expiry;
         let expiry = args
             .expires
             .map(|text| expires::parse(&text, &call.console.now))
             .transpose();
-        let expiry = expiry.map_err(Failure::Usage)?;
-        if expiry.is_some() || args.no_expiry {
+        let expiry = expiry.map_err(|problem| {
+            Failure::Usage(format!(
+                "{problem} (for a key that never expires: --no-expiry)"
+            ))
+        });
+        let expiry = expiry?.flatten();
+        if edits_expiry {
             paths.push("expire_time".to_owned());
         }
         if paths.is_empty() {

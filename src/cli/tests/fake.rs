@@ -112,7 +112,7 @@ fn issued(key: Key) -> Response<IssuedKey> {
     Response::new(IssuedKey {
         key: Some(key),
         token: token(),
-        secret: String::new(),
+        secret: "the-secret".into(),
     })
 }
 

@@ -67,6 +67,11 @@ async fn create_sends_what_was_asked_and_shows_the_token_once() {
     }
     assert_eq!(ran.out.matches(&token()).count(), 1);
     assert!(
+        ran.out.contains("secret        the-secret\n"),
+        "{}",
+        ran.out
+    );
+    assert!(
         ran.out.contains("this once")
             && ran
                 .out
@@ -376,6 +381,70 @@ async fn a_list_follows_its_pages_to_the_end_or_to_the_limit() {
     let list: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(list["keys"].as_array().unwrap().len(), 1_001);
     assert!(world.calls()[1].contains("page_size: 1,"));
+    assert!(ran.err.contains("more than the 1001"), "{}", ran.err);
+    let ran = world.run(&["key", "list", "--limit", "2500"]).await;
+    assert_eq!(ran.err, "");
+}
+
+#[tokio::test]
+async fn a_limit_is_a_whole_number() {
+    let world = World::new();
+    for command in ["key", "workspace"] {
+        for limit in ["-1", "0", "1.5", "all"] {
+            let ran = world.run(&[command, "list", "--limit", limit]).await;
+            assert_eq!(ran.status, 2);
+            assert!(
+                ran.err.contains("whole number, 1 or more"),
+                "{limit}: {}",
+                ran.err
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_new_key_without_permissions_is_told_of() {
+    let world = World::new();
+    let ran = world.run(&["key", "create", "-w", "system"]).await;
+    assert!(ran.err.contains("no permission"), "{}", ran.err);
+    let ran = world.run(&["key", "create", "-p", "a"]).await;
+    assert_eq!(ran.err, "");
+}
+
+#[tokio::test]
+async fn a_key_may_be_told_never_to_expire() {
+    let world = World::new();
+    let create = ["key", "create", "-p", "a", "--expires", "never"];
+    let update = ["key", "update", KEY_ID, "--expires", "never"];
+    for arguments in [&create[..], &update] {
+        let ran = world.run(arguments).await;
+        assert_eq!(ran.status, 0, "{}", ran.err);
+        let call = world.calls().remove(0);
+        assert!(call.contains("expire_time: None"), "{call}");
+        assert_eq!(
+            call.contains(r#"paths: ["expire_time"]"#),
+            arguments == update
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_expiry_is_explained() {
+    let world = World::new();
+    for when in ["-1d", "2020-01-01", "soon", "9999999d"] {
+        let ran = world.run(&["key", "create", "--expires", when]).await;
+        assert_eq!(ran.status, 2);
+        assert!(
+            ran.err.starts_with("error: --expires") && !ran.err.contains("--no-expiry"),
+            "{}",
+            ran.err
+        );
+        let ran = world
+            .run(&["key", "update", KEY_ID, "--expires", when])
+            .await;
+        assert_eq!(ran.status, 2);
+        assert!(ran.err.contains("--no-expiry"), "{}", ran.err);
+    }
 }
 
 #[tokio::test]
