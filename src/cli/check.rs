@@ -9,10 +9,14 @@ use super::{
     client::{Client, ClientFlags},
     console::Console,
     failure::Failure,
-    key_ref::Guarded,
+    key::parse_item,
+    key_ref::{Guarded, without_scheme, workspace_id},
     output::{Format, json, rows, time, zone_name},
 };
-use crate::proto::v1::{CheckRequest, CheckResponse, check_response::Reason};
+use crate::{
+    domain::permission::check_name,
+    proto::v1::{CheckRequest, CheckResponse, check_response::Reason},
+};
 
 const EXAMPLES: &str = "\
 Exit status: 0 allowed, 3 denied, 1 an error (nothing was decided), 2 a wrong command line.
@@ -28,7 +32,7 @@ pub(super) struct CheckArgs {
     /// A token, or the value of an Authorization header; `-` reads it from stdin, away from the process list
     token: Guarded,
     /// A permission that the call needs; may be repeated, and hold several between commas
-    #[arg(long, short, value_name = "P", value_delimiter = ',')]
+    #[arg(long, short, value_name = "P", value_delimiter = ',', value_parser = parse_permission)]
     permission: Vec<String>,
     /// The address that the request comes from
     #[arg(long, value_name = "IP")]
@@ -54,6 +58,15 @@ pub(super) async fn run(
             Failure::Failed(format!("the token cannot be read from stdin: {error}"))
         })?;
     }
+    if without_scheme(token).is_empty() {
+        return Err(Failure::Usage("no token: it is empty".into()));
+    }
+    let workspace = args
+        .workspace
+        .as_deref()
+        .map(|workspace| workspace_id(Some(workspace)))
+        .transpose();
+    let workspace = workspace.map_err(Failure::Usage)?;
     let request = CheckRequest {
         credential: token.trim_end_matches(['\r', '\n']).to_owned(),
         permissions: args.permission,
@@ -61,7 +74,7 @@ pub(super) async fn run(
             .source
             .map(|address| address.to_string())
             .unwrap_or_default(),
-        workspace: args.workspace.unwrap_or_default(),
+        workspace: workspace.map(|id| id.to_string()).unwrap_or_default(),
         labels: args.label,
     };
     let client = Client::connect(&args.client, console).await?;
@@ -75,6 +88,13 @@ pub(super) async fn run(
     } else {
         Outcome::Denied
     })
+}
+
+/// Reads one of several permissions between commas.
+fn parse_permission(text: &str) -> Result<String, String> {
+    let name = parse_item(text)?;
+    check_name(&name).map_err(|why| why.to_string())?;
+    Ok(name)
 }
 
 fn show(response: &CheckResponse, console: &mut Console<'_>) -> Result<(), Failure> {

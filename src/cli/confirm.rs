@@ -2,14 +2,14 @@
 
 use super::{console::Console, failure::Failure};
 
-/// Refuses where nobody can be asked. To be called before anything is read or written.
-pub(super) fn require_terminal(console: &Console<'_>) -> Result<(), Failure> {
+/// Refuses where nobody can be asked, and names the flags to say instead. To be called before anything is read or written.
+pub(super) fn require_terminal(console: &Console<'_>, flags: &str) -> Result<(), Failure> {
     if console.terminal {
         return Ok(());
     }
-    Err(Failure::Usage(
-        "this asks first, and there is no terminal to ask on; say --yes to go ahead unasked".into(),
-    ))
+    Err(Failure::Usage(format!(
+        "this asks first, and there is no terminal to ask on; to go ahead unasked say {flags}"
+    )))
 }
 
 /// Asks, and fails unless the answer is yes.

@@ -19,6 +19,8 @@ pub(super) enum Failure {
     Settings(Faults),
     /// The server refused, or was lost.
     Call(Box<Status>),
+    /// As `Call`, in a command about a key that was named without its workspace.
+    CallAboutBareKey(Box<Status>),
     /// The answer could not be written.
     Output(io::Error),
 }
@@ -27,7 +29,19 @@ impl Failure {
     pub(super) const fn exit_status(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            Self::Failed(_) | Self::Settings(_) | Self::Call(_) | Self::Output(_) => 1,
+            Self::Failed(_)
+            | Self::Settings(_)
+            | Self::Call(_)
+            | Self::CallAboutBareKey(_)
+            | Self::Output(_) => 1,
+        }
+    }
+
+    /// The same failure, of a command about a key that was named without its workspace.
+    pub(super) fn about_bare_key(self) -> Self {
+        match self {
+            Self::Call(status) => Self::CallAboutBareKey(status),
+            other => other,
         }
     }
 }
@@ -61,7 +75,8 @@ impl fmt::Display for Failure {
                     .iter()
                     .try_for_each(|fault| writeln!(f, "  {fault}"))
             }
-            Self::Call(status) => write_status(f, status),
+            Self::Call(status) => write_status(f, status, false),
+            Self::CallAboutBareKey(status) => write_status(f, status, true),
             // Whoever reads us has what they wanted: `portcullis key list | head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Self::Output(error) => writeln!(f, "error: the answer cannot be written: {error}"),
@@ -69,7 +84,7 @@ impl fmt::Display for Failure {
     }
 }
 
-fn write_status(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
+fn write_status(f: &mut fmt::Formatter<'_>, status: &Status, bare_key: bool) -> fmt::Result {
     if timed_out(status) {
         return writeln!(
             f,
@@ -113,7 +128,8 @@ fn write_status(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
     let resource = info
         .and_then(|info| info.metadata.get("resource"))
         .map_or("", String::as_str);
-    hint(status.code(), &reason, resource).map_or(Ok(()), |hint| writeln!(f, "hint: {hint}"))
+    hint(status.code(), &reason, resource, bare_key)
+        .map_or(Ok(()), |hint| writeln!(f, "hint: {hint}"))
 }
 
 /// Our own deadline shows as Cancelled with this text, the server's as `DEADLINE_EXCEEDED`.
@@ -122,7 +138,7 @@ fn timed_out(status: &Status) -> bool {
         || (status.code() == Code::Cancelled && status.message() == "Timeout expired")
 }
 
-fn hint(code: Code, reason: &str, resource: &str) -> Option<&'static str> {
+fn hint(code: Code, reason: &str, resource: &str, bare_key: bool) -> Option<&'static str> {
     match ErrorReason::from_str_name(reason) {
         Some(ErrorReason::CredentialMissing) => Some(
             "set PORTCULLIS_TOKEN, name a file that holds a token with --token-file, or, on the server's own \
@@ -131,8 +147,11 @@ fn hint(code: Code, reason: &str, resource: &str) -> Option<&'static str> {
         Some(ErrorReason::CredentialInvalid) => {
             Some("look at PORTCULLIS_TOKEN, --token-file, and root.token in the data directory")
         }
-        Some(ErrorReason::ResourceNotFound) if resource.contains("/keys/") => {
-            Some("keys are looked for in the workspace `default` unless --workspace names another")
+        Some(ErrorReason::ResourceNotFound) if resource.contains("/keys/") => bare_key.then_some(
+            "keys are looked for in the workspace `default` unless --workspace names another",
+        ),
+        Some(ErrorReason::ResourceNotFound) if resource.starts_with("workspaces/") => {
+            Some("`workspace list` shows those there are, `workspace create` makes one")
         }
         Some(ErrorReason::EtagMismatch) => {
             Some("it was changed meanwhile; look at it again, then repeat")

@@ -16,7 +16,7 @@ use super::{
     key_ref::{self, Guarded},
 };
 use crate::{
-    domain::name::KeyName,
+    domain::{name::KeyName, source::IpAllowlist, text::check_label},
     proto::v1::{GetKeyRequest, Key},
 };
 
@@ -79,7 +79,8 @@ pub(super) async fn run(args: KeyArgs, console: &mut Console<'_>) -> Result<Outc
         client: &args.client,
         console,
     };
-    match args.command {
+    let named_bare = args.workspace.is_none() && args.command.names_bare_key();
+    let result = match args.command {
         KeyCommand::Create(args) => create::run(args, call).await,
         KeyCommand::Get(args) => get(&args, call).await,
         KeyCommand::List(args) => list::run(&args, call).await,
@@ -88,8 +89,29 @@ pub(super) async fn run(args: KeyArgs, console: &mut Console<'_>) -> Result<Outc
         KeyCommand::Disable(args) => change::disable(&args, call).await,
         KeyCommand::Reset(args) => change::reset(&args, call).await,
         KeyCommand::Delete(args) => change::delete(&args, call).await,
-    }?;
+    };
+    result.map_err(|failure| {
+        if named_bare {
+            failure.about_bare_key()
+        } else {
+            failure
+        }
+    })?;
     Ok(Outcome::Done)
+}
+
+impl KeyCommand {
+    /// True if it is about a key that is named without its workspace.
+    fn names_bare_key(&self) -> bool {
+        let key = match self {
+            Self::Create(_) | Self::List(_) => return false,
+            Self::Get(args) | Self::Enable(args) => &args.key,
+            Self::Update(args) => &args.key,
+            Self::Disable(args) | Self::Reset(args) => &args.key,
+            Self::Delete(args) => &args.asked.key,
+        };
+        !key_ref::names_workspace(&key.0)
+    }
 }
 
 impl Call<'_, '_> {
@@ -122,14 +144,25 @@ async fn read(client: &Client, name: &KeyName) -> Result<Key, Failure> {
 
 /// Reads `NAME=VALUE`.
 fn parse_label(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("write NAME=VALUE".into()),
+    let (name, value) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or("write NAME=VALUE")?;
+    check_label(name, value).map_err(|why| why.to_string())?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Reads one of several addresses or CIDR blocks between commas. The server makes it canonical.
+fn parse_ip(text: &str) -> Result<String, String> {
+    let item = parse_item(text)?;
+    match IpAllowlist::parse(&[&item]) {
+        Ok(_) => Ok(item),
+        Err(invalid) => Err(invalid.reason.to_string()),
     }
 }
 
 /// Reads one of several values between commas.
-fn parse_item(text: &str) -> Result<String, String> {
+pub(super) fn parse_item(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("a value between the commas is empty".into()),
         item => Ok(item.to_owned()),

@@ -34,17 +34,18 @@ impl FromStr for Guarded {
 /// If the text names no key. It is not quoted: it may be a secret.
 pub(super) fn parse(text: &str, workspace: Option<&str>) -> Result<KeyName, String> {
     let text = without_scheme(text);
-    if text.starts_with("workspaces/") {
+    let given = workspace.map(|_| workspace_id(workspace)).transpose()?;
+    if names_workspace(text) {
         let name = KeyName::parse(text).map_err(|error| format!("KEY {error}"))?;
-        return match workspace {
-            Some(other) if other != name.workspace.as_str() => Err(format!(
+        return match given {
+            Some(other) if other != name.workspace => Err(format!(
                 "KEY is in the workspace {}, but --workspace names another",
                 name.workspace
             )),
             _ => Ok(name),
         };
     }
-    let workspace = workspace_id(workspace)?;
+    let workspace = given.unwrap_or_else(WorkspaceId::default_workspace);
     if text.contains('_') {
         // A token with a typo is refused whole: the typo may be in the key id, which its checksum covers.
         let token = NativeToken::parse(text).ok_or(
@@ -72,13 +73,23 @@ pub(super) fn without_scheme(text: &str) -> &str {
     }
 }
 
-/// The workspace that `--workspace` names.
+/// True if the text names a key with its workspace.
+pub(super) fn names_workspace(text: &str) -> bool {
+    without_scheme(text).starts_with("workspaces/")
+}
+
+/// The workspace that `--workspace` names: `{workspace}` or `workspaces/{workspace}`.
 ///
 /// # Errors
 /// If it is not of a workspace id's form.
 pub(super) fn workspace_id(workspace: Option<&str>) -> Result<WorkspaceId, String> {
-    WorkspaceId::parse(workspace.unwrap_or(DEFAULT_WORKSPACE))
+    WorkspaceId::parse(bare_workspace(workspace.unwrap_or(DEFAULT_WORKSPACE)))
         .map_err(|error| format!("--workspace {error}"))
+}
+
+/// The id within a workspace's name.
+pub(super) fn bare_workspace(name: &str) -> &str {
+    name.strip_prefix("workspaces/").unwrap_or(name)
 }
 
 /// The text with `…` in the place of everything that could be a secret, whole or mistyped: any run of more than 30 letters
@@ -108,6 +119,8 @@ mod tests {
         for (text, workspace, name) in [
             (named.as_str(), None, named.clone()),
             (&named, Some("acme"), named.clone()),
+            (&named, Some("workspaces/acme"), named.clone()),
+            (KEY_ID, Some("workspaces/acme"), named.clone()),
             (KEY_ID, None, format!("workspaces/default/keys/{KEY_ID}")),
             (&token(), None, format!("workspaces/default/keys/{KEY_ID}")),
             (&token(), Some("acme"), named.clone()),

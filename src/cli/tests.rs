@@ -394,6 +394,64 @@ async fn check_exits_by_the_decision() {
 }
 
 #[tokio::test]
+async fn check_refuses_what_is_no_question_before_asking() {
+    let mut world = World::new();
+    world.answers = Some("");
+    let token = token();
+    for (arguments, says) in [
+        (&["-"][..], "no token"),
+        (&[""], "no token"),
+        (&["Bearer "], "no token"),
+        (&[&token, "-p", "SMS"], "'SMS'"),
+        (&[&token, "-p", "a,,b"], "empty"),
+        (&[&token, "-w", "Acme"], "--workspace"),
+    ] {
+        let ran = world.run(&[&["check"], arguments].concat()).await;
+        assert_eq!(ran.status, 2, "{arguments:?}: {}", ran.err);
+        assert!(ran.err.contains(says), "{}", ran.err);
+    }
+    assert!(world.calls().is_empty());
+    let ran = world.run(&["check", &token, "-w", "workspaces/acme"]).await;
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    assert!(world.calls()[0].contains(r#"workspace: "acme""#));
+}
+
+#[tokio::test]
+async fn a_hint_about_the_workspace_is_for_who_named_none() {
+    let world = World::new();
+    let refuse = |resource: String| {
+        let metadata = [("resource".to_owned(), resource)];
+        let details =
+            ErrorDetails::with_error_info("RESOURCE_NOT_FOUND", "portcullis.dev", metadata);
+        let status = Status::with_error_details(tonic::Code::NotFound, "not there", details);
+        world.fake.lock().refuse = Some(status);
+    };
+    let name = format!("workspaces/acme/keys/{KEY_ID}");
+    refuse(name.clone());
+    for (arguments, hinted) in [
+        (&["get", KEY_ID][..], true),
+        (&["delete", &token(), "--yes"], true),
+        (&["get", KEY_ID, "-w", "acme"], false),
+        (&["enable", &name], false),
+    ] {
+        let ran = world.run(&[&["key"], arguments].concat()).await;
+        assert_eq!(
+            ran.err.contains("unless --workspace"),
+            hinted,
+            "{}",
+            ran.err
+        );
+    }
+    refuse("workspaces/acme".to_owned());
+    let ran = world.run(&["key", "list", "-w", "acme"]).await;
+    assert!(
+        ran.err.contains("`workspace list`") && ran.err.contains("`workspace create`"),
+        "{}",
+        ran.err
+    );
+}
+
+#[tokio::test]
 async fn check_reads_the_token_from_stdin() {
     let mut world = World::new();
     world.answers = Some("a token\n");

@@ -9,12 +9,15 @@ use super::{
     client::{Client, ClientFlags},
     console::Console,
     failure::Failure,
-    key_ref::workspace_id,
+    key_ref::bare_workspace,
     output::{Format, json, rows, shorten, time},
     page::{Listing, parse_limit},
 };
 use crate::{
-    domain::name,
+    domain::{
+        id::{TokenPrefix, WorkspaceId},
+        name,
+    },
     proto::v1::{CreateWorkspaceRequest, GetWorkspaceRequest, ListWorkspacesRequest, Workspace},
 };
 
@@ -68,13 +71,18 @@ pub(super) async fn run(
             name,
             token_prefix,
         } => {
+            let id = parse_id(&id)?;
+            if !token_prefix.is_empty() {
+                TokenPrefix::parse(&token_prefix)
+                    .map_err(|why| Failure::Usage(format!("--token-prefix {why}")))?;
+            }
             let workspace = Workspace {
                 display_name: name,
                 token_prefix,
                 ..Workspace::default()
             };
             let request = CreateWorkspaceRequest {
-                workspace_id: bare(&id).to_owned(),
+                workspace_id: id.to_string(),
                 workspace: Some(workspace),
             };
             let client = Client::connect(&args.client, console).await?;
@@ -86,7 +94,7 @@ pub(super) async fn run(
             show(&workspace, format, console)?;
         }
         WorkspaceCommand::Get { id } => {
-            let id = workspace_id(Some(bare(&id))).map_err(Failure::Usage)?;
+            let id = parse_id(&id)?;
             let request = GetWorkspaceRequest {
                 name: name::of_workspace(&id),
             };
@@ -103,9 +111,9 @@ pub(super) async fn run(
     Ok(Outcome::Done)
 }
 
-/// The id within a workspace's name.
-fn bare(id: &str) -> &str {
-    id.strip_prefix("workspaces/").unwrap_or(id)
+/// Reads the argument ID.
+fn parse_id(text: &str) -> Result<WorkspaceId, Failure> {
+    WorkspaceId::parse(bare_workspace(text)).map_err(|why| Failure::Usage(format!("ID {why}")))
 }
 
 async fn list(
@@ -123,7 +131,7 @@ async fn list(
         let page = client.list_workspaces(request.clone()).await?.into_inner();
         listing.page(console, &page.workspaces, |workspace| {
             [
-                bare(&workspace.name).to_owned(),
+                bare_workspace(&workspace.name).to_owned(),
                 shorten(&workspace.display_name, 40),
                 workspace.token_prefix.clone(),
                 time(workspace.create_time.as_ref(), &zone, "-"),

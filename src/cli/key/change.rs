@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct AskedArgs {
     /// The key
-    key: Guarded,
+    pub(super) key: Guarded,
     /// Does not ask
     #[arg(long, short)]
     yes: bool,
@@ -30,7 +30,7 @@ pub(super) struct AskedArgs {
 #[derive(Debug, Args)]
 pub(super) struct DeleteArgs {
     #[command(flatten)]
-    asked: AskedArgs,
+    pub(super) asked: AskedArgs,
     /// Deletes the key even if it is ACTIVE
     #[arg(long)]
     force: bool,
@@ -54,7 +54,7 @@ pub(super) async fn enable(args: &KeyArg, mut call: Call<'_, '_>) -> Result<(), 
 }
 
 pub(super) async fn disable(args: &AskedArgs, mut call: Call<'_, '_>) -> Result<(), Failure> {
-    let prepared = Prepared::new(args, &mut call, |key| {
+    let prepared = Prepared::new(args, &mut call, "--yes", |key| {
         Ok(format!(
             "{} `key enable` makes it good again.\nDisable it?",
             breakage(key)
@@ -71,7 +71,7 @@ pub(super) async fn disable(args: &AskedArgs, mut call: Call<'_, '_>) -> Result<
 }
 
 pub(super) async fn reset(args: &AskedArgs, mut call: Call<'_, '_>) -> Result<(), Failure> {
-    let prepared = Prepared::new(args, &mut call, |key| {
+    let prepared = Prepared::new(args, &mut call, "--yes", |key| {
         Ok(format!(
             "{} The new token is shown this once.\nReplace its secret?",
             breakage(key)
@@ -87,7 +87,12 @@ pub(super) async fn reset(args: &AskedArgs, mut call: Call<'_, '_>) -> Result<()
 }
 
 pub(super) async fn delete(args: &DeleteArgs, mut call: Call<'_, '_>) -> Result<(), Failure> {
-    let prepared = Prepared::new(&args.asked, &mut call, |key| {
+    let flags = if args.force {
+        "--yes"
+    } else {
+        "--yes, and --force too if the key is ACTIVE"
+    };
+    let prepared = Prepared::new(&args.asked, &mut call, flags, |key| {
         let active = match key.state() {
             State::Active if !args.force => {
                 return Err(Failure::Failed(
@@ -125,9 +130,11 @@ struct Prepared {
 }
 
 impl Prepared {
+    /// `flags`: what to say where nobody can be asked.
     async fn new(
         args: &AskedArgs,
         call: &mut Call<'_, '_>,
+        flags: &str,
         question: impl FnOnce(&Key) -> Result<String, Failure>,
     ) -> Result<Self, Failure> {
         let name = call.name(&args.key)?;
@@ -138,7 +145,7 @@ impl Prepared {
                 etag: String::new(),
             });
         }
-        confirm::require_terminal(call.console)?;
+        confirm::require_terminal(call.console, flags)?;
         let client = call.connect().await?;
         let key = read(&client, &name).await?;
         show::summary(&key, call.console)?;

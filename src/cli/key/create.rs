@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Call, parse_item, parse_label, show};
+use super::{Call, parse_ip, parse_item, parse_label, show};
 use crate::{
     cli::{expires, failure::Failure, key_ref::workspace_id},
     domain::name,
@@ -34,7 +34,7 @@ pub(super) struct CreateArgs {
     #[arg(long, short, value_name = "P", value_delimiter = ',', value_parser = parse_item)]
     permission: Vec<String>,
     /// Where the key may be used from, an address or CIDR block; repeats as --permission [default: anywhere]
-    #[arg(long, value_name = "IP", value_delimiter = ',', value_parser = parse_item)]
+    #[arg(long, value_name = "IP", value_delimiter = ',', value_parser = parse_ip)]
     ip: Vec<String>,
     /// A label; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_label)]

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use prost_types::FieldMask;
 
-use super::{Call, NAMING, parse_item, parse_label, read, show};
+use super::{Call, NAMING, parse_ip, parse_item, parse_label, read, show};
 use crate::{
     cli::{expires, failure::Failure, key_ref::Guarded},
     proto::v1::{Key, UpdateKeyRequest},
@@ -13,7 +13,7 @@ use crate::{
 #[command(after_help = NAMING)]
 pub(super) struct UpdateArgs {
     /// The key
-    key: Guarded,
+    pub(super) key: Guarded,
     /// The new name for people
     #[arg(long)]
     name: Option<String>,
@@ -24,7 +24,7 @@ pub(super) struct UpdateArgs {
     #[arg(long, short, value_name = "P", value_delimiter = ',', value_parser = parse_item)]
     permission: Vec<String>,
     /// All addresses and CIDR blocks it may be used from, in place of those it has; repeats as --permission
-    #[arg(long, value_name = "IP", value_delimiter = ',', value_parser = parse_item)]
+    #[arg(long, value_name = "IP", value_delimiter = ',', value_parser = parse_ip)]
     ip: Vec<String>,
     /// Sets this label and leaves the others (with --clear labels: these become the only ones); may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_label)]

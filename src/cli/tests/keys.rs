@@ -362,6 +362,35 @@ async fn a_contradiction_is_refused_before_anything_is_sent() {
 }
 
 #[tokio::test]
+async fn a_wrong_argument_is_named_before_anything_is_sent() {
+    let world = World::new();
+    for (arguments, says) in [
+        (&["workspace", "create", "Acme"][..], "ID must be"),
+        (&["workspace", "get", "Acme"], "ID must be"),
+        (
+            &["workspace", "create", "acme", "--token-prefix", "A"],
+            "--token-prefix must be",
+        ),
+        (
+            &["key", "create", "--label", "a=b", "--label", "Team=c"],
+            "'Team=c'",
+        ),
+        (&["key", "update", KEY_ID, "--label", "Team=c"], "'Team=c'"),
+        (
+            &["key", "create", "--ip", "10.0.0.1,10.0.0.0/33"],
+            "'10.0.0.0/33'",
+        ),
+        (&["key", "update", KEY_ID, "--ip", "host"], "'host'"),
+        (&["key", "delete", KEY_ID], "--yes, and --force"),
+    ] {
+        let ran = world.run(arguments).await;
+        assert_eq!(ran.status, 2, "{arguments:?}: {}", ran.err);
+        assert!(ran.err.contains(says), "{arguments:?}: {}", ran.err);
+    }
+    assert!(world.calls().is_empty());
+}
+
+#[tokio::test]
 async fn a_list_follows_its_pages_to_the_end_or_to_the_limit() {
     let world = World::new();
     world.fake.lock().listed = 2_500;
