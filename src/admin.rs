@@ -13,6 +13,7 @@ pub mod keys;
 pub mod mutation;
 pub mod ops;
 mod page;
+mod roots;
 pub mod server;
 pub mod workspace_service;
 pub mod workspaces;

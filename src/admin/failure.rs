@@ -37,6 +37,8 @@ pub enum Failure {
     Conflict,
     /// An ACTIVE key is not deleted without `force`.
     KeyActive(String),
+    /// Without this key there would be no root in force.
+    LastRoot(String),
     /// A revision ahead of the store.
     RevisionAhead(Revision),
     /// A record that cannot be read.
@@ -127,6 +129,15 @@ impl From<Failure> for Status {
                 Code::FailedPrecondition,
                 ErrorReason::KeyActive,
                 format!("{resource} is ACTIVE: disable it first, or set force"),
+                of(resource),
+            ),
+            Failure::LastRoot(resource) => status_with(
+                Code::FailedPrecondition,
+                ErrorReason::LastRoot,
+                format!(
+                    "{resource} is the last root in force: first create another key in workspaces/system with the \
+                     permission * and neither expiry nor IP allowlist"
+                ),
                 of(resource),
             ),
             Failure::RevisionAhead(revision) => status(

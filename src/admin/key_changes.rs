@@ -17,8 +17,9 @@ use crate::{
         secret::Secret,
         source::IpAllowlist,
         time::Timestamp,
+        workspace::Workspace,
     },
-    store::{RecordId, Write},
+    store::{RecordId, WorkspaceRecord, Write},
 };
 
 /// The fields of a key to change; `None`: as it is.
@@ -61,7 +62,7 @@ impl Management {
     /// Changes fields of a key. `edit` is asked which once the caller is known to be allowed to.
     ///
     /// # Errors
-    /// If the caller may not, the edit is malformed, there is no such key, or its etag is another.
+    /// If the caller may not, the edit is malformed, there is no such key, its etag is another, or it is the last root.
     pub async fn update_key(
         &self,
         caller: &Caller,
@@ -114,7 +115,7 @@ impl Management {
     /// Disables a key.
     ///
     /// # Errors
-    /// If the caller may not, there is no such key, or its etag is another.
+    /// If the caller may not, there is no such key, its etag is another, or it is the last root.
     pub async fn disable_key(
         &self,
         caller: &Caller,
@@ -176,7 +177,7 @@ impl Management {
     /// Deletes a key. An ACTIVE one goes only by `force`.
     ///
     /// # Errors
-    /// If the caller may not, there is no such key, its etag is another, or it is ACTIVE.
+    /// If the caller may not, there is no such key, its etag is another, it is ACTIVE, or the last root.
     pub async fn delete_key(
         &self,
         caller: &Caller,
@@ -210,7 +211,7 @@ impl Management {
             }
             require_superset(caller, &name.workspace, &record.key.permissions)?;
             let now = self.now();
-            let (mut after, write, action, changes) = match decide(&record, now)? {
+            let (mut after, write, action, changes, released) = match decide(&record, now)? {
                 Next::Keep => {
                     // The state may be new here and not yet in force elsewhere, and OK means everywhere.
                     self.fleet.settle(record.revision).await?;
@@ -218,6 +219,7 @@ impl Management {
                 }
                 Next::Write(mut key, secrets, changes) => {
                     require_superset(caller, &name.workspace, &key.permissions)?;
+                    let released = self.release_root(&record.key, Some(&key)).await?;
                     key.update_time = now;
                     let key = *key;
                     let write = Write::Key(Box::new(key.clone()), secrets.clone());
@@ -230,26 +232,42 @@ impl Management {
                         write,
                         Action::Update,
                         changes,
+                        released,
                     )
                 }
                 Next::Delete => {
+                    let released = self.release_root(&record.key, None).await?;
                     let changes = key_changes(Some(&record.key), None);
                     (
                         record.clone(),
                         Write::DeleteKey(name.id),
                         Action::Delete,
                         changes,
+                        released,
                     )
                 }
             };
+            let mut reads = vec![(RecordId::Key(name.id), Some(record.revision))];
+            let mut writes = vec![write];
+            if let Some(WorkspaceRecord {
+                workspace,
+                revision,
+            }) = released
+            {
+                reads.push((RecordId::Workspace(workspace.id.clone()), Some(revision)));
+                writes.push(Write::Workspace(Workspace {
+                    update_time: now,
+                    ..workspace
+                }));
+            }
             let proposal = Proposal {
                 method,
                 action,
                 entity: Entity::Key,
                 resource: name.to_string(),
                 changes,
-                reads: vec![(RecordId::Key(name.id), Some(record.revision))],
-                writes: vec![write],
+                reads,
+                writes,
                 time: now,
             };
             if let Outcome::Done(revision) = self.commit(caller, proposal).await? {

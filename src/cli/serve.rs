@@ -175,7 +175,13 @@ async fn run(
         management: core.management,
     });
     let watch_lease = tokio::spawn(watch_clock_and_lease(core.parts, health.clone()));
-    print_ready(&ready_line, settings, &directory, command);
+    print_ready(
+        &ready_line,
+        settings,
+        &directory,
+        core.root_token_is_dead,
+        command,
+    );
 
     let early = tokio::select! {
         () = stop => Ok(()),
@@ -206,6 +212,8 @@ struct Core {
     checker: Checker,
     fleet: Arc<Fleet>,
     management: Arc<Management>,
+    /// The file of the root token is there, but what it holds is no credential any more.
+    root_token_is_dead: bool,
 }
 
 async fn start_core(settings: &Settings, directory: &DataDirectory) -> Result<Core, ServeError> {
@@ -241,12 +249,26 @@ async fn start_core(settings: &Settings, directory: &DataDirectory) -> Result<Co
             );
         }
     }
+    let token_file = directory.root_token_file();
+    let mut root_token_is_dead = false;
+    let made_now = is_new && chosen_root.is_none();
+    if !made_now && let Ok(kept) = std::fs::read_to_string(&token_file) {
+        let proved = checker.authenticate(Credential(kept.trim()), None).await;
+        root_token_is_dead = matches!(proved, Ok(None));
+    }
+    if root_token_is_dead {
+        tracing::warn!(
+            "{} opens nothing: its key is gone, disabled, reset, expired or limited to some addresses",
+            token_file.display()
+        );
+    }
     Ok(Core {
         parts,
         checks,
         checker,
         fleet,
         management,
+        root_token_is_dead,
     })
 }
 
@@ -274,10 +296,21 @@ async fn watch_clock_and_lease(parts: Arc<Parts>, health: Health) {
 }
 
 /// One plain line, whatever the log format, and one on what to do next.
-fn print_ready(ready_line: &str, settings: &Settings, directory: &DataDirectory, command: &str) {
+fn print_ready(
+    ready_line: &str,
+    settings: &Settings,
+    directory: &DataDirectory,
+    root_token_is_dead: bool,
+    command: &str,
+) {
     let token_file = directory.root_token_file();
     let root = if token_file.exists() {
-        token_file.display().to_string()
+        let dead = if root_token_is_dead {
+            " (no longer valid)"
+        } else {
+            ""
+        };
+        format!("{}{dead}", token_file.display())
     } else {
         "not kept in a file".to_owned()
     };

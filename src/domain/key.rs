@@ -65,6 +65,16 @@ impl Key {
         }
     }
 
+    /// True for an admin credential that may do everything, from anywhere, for good.
+    #[must_use]
+    pub fn is_root_in_force(&self) -> bool {
+        self.workspace.is_system()
+            && self.permissions == PermissionSet::any()
+            && !self.disabled
+            && self.expire_time.is_none()
+            && self.ip_allowlist.entries().is_empty()
+    }
+
     /// The key's resource name.
     #[must_use]
     pub fn name(&self) -> KeyName {
