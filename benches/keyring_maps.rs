@@ -4,10 +4,10 @@
 
 use std::{
     collections::HashMap,
-    env, fs,
+    env,
     hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
     hint::black_box,
-    process::Command,
+    process::{self, Command},
     sync::{
         Arc, Barrier, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -16,8 +16,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{Plan, Series, compare};
+use support::{Plan, Series, compare, process::resident};
 
+#[expect(dead_code, reason = "no keys are needed here")]
 mod support;
 
 // The server's own, since it decides much of the cost of a write and of the memory.
@@ -304,27 +305,11 @@ fn under_writes<'a>(
     })
 }
 
-/// Resident memory of this process in bytes.
-fn resident() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").expect("Linux tells what is resident");
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .expect("VmRSS is there");
-    let kilobytes: u64 = line
-        .split_whitespace()
-        .nth(1)
-        .expect("it has a value")
-        .parse()
-        .expect("it is a number");
-    kilobytes * 1024
-}
-
 /// In a process of its own: bytes per entry once filled, and once every record was replaced twice.
 fn print_memory<M: Map + Default>(keys: u64, replace: impl Fn(&mut M, u128, Record)) {
-    let before = resident();
+    let before = resident(process::id());
     let mut map = filled::<M>(keys);
-    let full = resident() - before;
+    let full = resident(process::id()) - before;
     let workspace: Arc<str> = "default".into();
     let mut walk = Walk { step: 0, keys };
     for _ in 0..2 * keys {
@@ -332,7 +317,11 @@ fn print_memory<M: Map + Default>(keys: u64, replace: impl Fn(&mut M, u128, Reco
         replace(&mut map, key, Record::new(&workspace, 1));
     }
     black_box(map.look(key(1)));
-    println!("{} | {}", full / keys, (resident() - before) / keys);
+    println!(
+        "{} | {}",
+        full / keys,
+        (resident(process::id()) - before) / keys
+    );
 }
 
 type Std = HashMap<u128, Record, Folded>;
@@ -384,6 +373,7 @@ fn main() {
     compare(
         &plan,
         "get, one hot key",
+        1,
         vec![
             hot("HashMap", &std),
             hot("papaya", &papaya),
@@ -395,6 +385,7 @@ fn main() {
     compare(
         &plan,
         "get, random of all",
+        1,
         vec![
             random("HashMap", &std, keys),
             random("papaya", &papaya, keys),
@@ -406,6 +397,7 @@ fn main() {
     compare(
         &plan,
         "get, random of all, one after the other",
+        1,
         vec![
             chained("HashMap", &std, keys),
             chained("papaya", &papaya, keys),
@@ -417,6 +409,7 @@ fn main() {
     compare(
         &plan,
         "get, two threads on one hot key",
+        1,
         vec![
             two_threads("HashMap", &std),
             two_threads("papaya", &papaya),
@@ -438,6 +431,7 @@ fn main() {
         compare(
             &plan,
             title,
+            1,
             vec![
                 random("HashMap, not written", &std, keys),
                 random("papaya, not written", &papaya, keys),

@@ -1,12 +1,15 @@
 //! Measures things against a control in the same run.
 //!
 //! Times taken minutes apart cannot be compared on a machine that others use. So the things compared take turns,
-//! round by round; what counts is the median of the rounds' ratios to the control, which is the first of them.
+//! round by round; what counts is the median of the rounds' ratios to a control.
 
 use std::{
     env,
     time::{Duration, Instant},
 };
+
+pub mod gate;
+pub mod process;
 
 /// How long to measure.
 pub struct Plan {
@@ -78,9 +81,9 @@ impl<'a> Series<'a> {
     }
 }
 
-/// Measures the series in turns and prints a table; the first is the control.
+/// Measures the series in turns and prints a table; the first `controls` of them are what the others are compared with.
 #[expect(clippy::cast_precision_loss, reason = "nothing is done 2^52 times")]
-pub fn compare(plan: &Plan, title: &str, mut series: Vec<Series<'_>>) {
+pub fn compare(plan: &Plan, title: &str, controls: usize, mut series: Vec<Series<'_>>) {
     let times: Vec<u64> = series
         .iter_mut()
         .map(|one| one.calibrate(plan.slice))
@@ -95,25 +98,25 @@ pub fn compare(plan: &Plan, title: &str, mut series: Vec<Series<'_>>) {
         }
     }
 
-    println!(
-        "\n| {title} | ns (least – most) | ÷ {} |\n|---|---|---|",
-        series[0].name
-    );
+    print!("\n| {title} | ns (least – most) |");
+    for control in &series[..controls] {
+        print!(" ÷ {} |", control.name);
+    }
+    println!("\n|---|---|{}", "---|".repeat(controls));
     for (one, cost) in series.iter().zip(&costs) {
-        let ratios = cost
-            .iter()
-            .zip(&costs[0])
-            .map(|(own, control)| own / control)
-            .collect();
         let (least, most) = cost.iter().fold((f64::MAX, 0.0_f64), |(least, most), &c| {
             (least.min(c), most.max(c))
         });
-        println!(
-            "| {} | {:.1} ({least:.1} – {most:.1}) | {:.2} |",
+        print!(
+            "| {} | {:.1} ({least:.1} – {most:.1}) |",
             one.name,
-            median(cost.clone()),
-            median(ratios)
+            median(cost.clone())
         );
+        for control in &costs[..controls] {
+            let ratios = cost.iter().zip(control).map(|(own, its)| own / its);
+            print!(" {:.2} |", median(ratios.collect()));
+        }
+        println!();
     }
 }
 
