@@ -7,6 +7,7 @@ use std::{
     convert::Infallible,
     future::Future,
     io,
+    os::fd::AsFd,
     pin::{Pin, pin},
     task::{Context, Poll},
     thread,
@@ -20,6 +21,7 @@ use hyper::{
     server::conn::http2,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustix::net::sockopt;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
@@ -55,9 +57,9 @@ const MAX_MESSAGE: usize = 2 << 20;
 const MAX_STREAMS: u32 = 1_024;
 /// Header lists above this are refused.
 const MAX_HEADERS: u32 = 16 << 10;
-/// An idle connection is asked for a sign of life, and closed without one.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_mins(1);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// The kernel asks an idle peer for a sign of life after this time, and closes a connection without one. HTTP/2's own PING
+/// would note the time of every frame for it, on the path of every Check.
+const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 
 /// Builds the parts that one gate thread serves.
 pub struct GateServices {
@@ -205,8 +207,7 @@ async fn serve_connection<I>(
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEADERS)
-        .keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .auto_date_header(false)
         .serve_connection(io, service);
     let mut connection = pin!(connection);
     // A peer that breaks off or breaks the protocol ends its own connection only.
@@ -322,7 +323,7 @@ impl AsyncListener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
+                prepare(&stream)?;
                 stream.into_std().map(Socket::Tcp)
             }
             Self::Unix(listener) => {
@@ -340,7 +341,7 @@ impl AsyncListener {
                 let listener = listener.into_std()?;
                 while let Ok((stream, _)) = listener.accept() {
                     stream.set_nonblocking(true)?;
-                    stream.set_nodelay(true)?;
+                    prepare(&stream)?;
                     deal(Socket::Tcp(stream));
                 }
             }
@@ -354,4 +355,12 @@ impl AsyncListener {
         }
         Ok(())
     }
+}
+
+/// A reply leaves at once, and a peer that vanished is noticed.
+fn prepare(stream: &impl AsFd) -> io::Result<()> {
+    sockopt::set_tcp_nodelay(stream, true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
+    Ok(())
 }
