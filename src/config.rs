@@ -75,8 +75,6 @@ pub struct Row {
 pub const DEFAULT_DATA_DIR: &str = "./data";
 /// The socket within the data directory that the admin listener is always on.
 pub const ADMIN_SOCKET: &str = "admin.sock";
-/// The file within the data directory that the first root token is written to.
-pub const ROOT_TOKEN_FILE: &str = "root.token";
 
 impl Settings {
     /// Finds the settings of `serve`.

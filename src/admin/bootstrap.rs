@@ -206,12 +206,7 @@ pub async fn initialise(
         return Ok(false);
     }
     let (key_id, secret, sealed) = with_random(|random| {
-        let mut bits = [0; 16];
-        random(&mut bits);
-        let key_id = chosen_root.map_or(
-            KeyId::from_bits(u128::from_be_bytes(bits)),
-            NativeToken::key_id,
-        );
+        let key_id = chosen_root.map_or_else(|| KeyId::from_random(random), NativeToken::key_id);
         let secret = chosen_root.map_or_else(
             || GeneratedSecret::from_random(key_id, random),
             GeneratedSecret::from_token,

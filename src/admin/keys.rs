@@ -159,11 +159,7 @@ pub(super) fn issue(
     now: Timestamp,
 ) -> Result<(KeyId, GeneratedSecret, Secret), Failure> {
     with_random(|random| {
-        let key_id = key.unwrap_or_else(|| {
-            let mut bits = [0; 16];
-            random(&mut bits);
-            KeyId::from_bits(u128::from_be_bytes(bits))
-        });
+        let key_id = key.unwrap_or_else(|| KeyId::from_random(random));
         let secret = GeneratedSecret::from_random(key_id, random);
         let sealed = Secret::seal(id, &secret, now, random);
         (key_id, secret, sealed)

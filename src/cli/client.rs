@@ -25,7 +25,8 @@ use super::{
     output::Format,
 };
 use crate::{
-    config::{ADMIN_SOCKET, DEFAULT_DATA_DIR, ROOT_TOKEN_FILE},
+    admin::bootstrap::ROOT_TOKEN_FILE,
+    config::{ADMIN_SOCKET, DEFAULT_DATA_DIR},
     proto::v1::{
         check_service_client::CheckServiceClient, key_service_client::KeyServiceClient,
         workspace_service_client::WorkspaceServiceClient,

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Invalid, base62};
+use super::{Invalid, base62, secret::Random};
 
 /// The public half of a key: 128 bits, written as 22 base62 digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,6 +13,14 @@ impl KeyId {
     #[must_use]
     pub const fn from_bits(bits: u128) -> Self {
         Self(bits)
+    }
+
+    /// A new id.
+    #[must_use]
+    pub fn from_random(random: Random<'_>) -> Self {
+        let mut bits = [0; 16];
+        random(&mut bits);
+        Self(u128::from_be_bytes(bits))
     }
 
     /// Its bits.

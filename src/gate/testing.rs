@@ -35,10 +35,8 @@ pub fn at(nanos: u64) -> Timestamp {
 
 /// An ACTIVE key of the default workspace that may do everything.
 pub fn key() -> Key {
-    let mut bits = [0; 16];
-    random(&mut bits);
     Key {
-        id: KeyId::from_bits(u128::from_be_bytes(bits)),
+        id: KeyId::from_random(&mut random),
         workspace: WorkspaceId::default_workspace(),
         display_name: "a key".into(),
         description: "".into(),
