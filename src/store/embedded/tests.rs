@@ -304,10 +304,7 @@ impl StorageBackend for Failing {
         match self.mode.load(Ordering::SeqCst) {
             FAILS => Err(io::Error::other("a bad sector")),
             PANICS => panic!("a bad sector"),
-            _ => {
-                eprintln!("DBG read {offset} {}", out.len());
-                self.memory.read(offset, out)
-            }
+            _ => self.memory.read(offset, out),
         }
     }
 
