@@ -3,6 +3,7 @@
 //! Pure: no runtime, no wire format, no store, no clock and no I/O. Time and randomness are arguments.
 
 pub mod base62;
+pub mod chain;
 pub mod credential;
 pub mod decision;
 pub mod event;
