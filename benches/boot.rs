@@ -190,6 +190,8 @@ async fn fill(directory: &Path, keys: u64) {
             .collect();
         let batch = Batch {
             reads: Vec::new(),
+            quiet: None,
+            mutation: None,
             writes,
             event: event(),
         };
@@ -212,11 +214,12 @@ fn event() -> Event {
         actor: "local:0".to_owned(),
         team: String::new(),
         action: Action::Create,
-        method: "Fill",
+        method: "Fill".into(),
         entity: Entity::Store,
         resource: "store".to_owned(),
         changes: Vec::new(),
         source_address: String::new(),
+        request_id: String::new(),
     }
 }
 

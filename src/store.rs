@@ -5,16 +5,25 @@
 mod codec;
 pub mod embedded;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
+pub use self::codec::events::event_digest;
 use crate::domain::{
     event::Event,
     id::{KeyId, Revision, WorkspaceId},
     key::{Key, KeyRecord},
+    name::KeyName,
     secret::Secret,
+    time::Timestamp,
     workspace::Workspace,
 };
+
+/// How long a committed mutation's id is known, by the events' times. At just this age it still is; a clock that was set
+/// back makes it known for longer, never for less.
+pub const RETENTION: Duration = Duration::from_hours(24);
 
 /// Holds records and events, and orders changes.
 #[async_trait]
@@ -27,8 +36,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Writes a batch as one revision, with its event, all or nothing. `Ok` means durable.
     ///
+    /// In this order: a mutation that was made before is answered as it was; the read set must hold; the workspace must have
+    /// been quiet; no workspace is written over a retired one.
+    ///
     /// # Errors
-    /// [`CommitError::Conflict`]: nothing was written. [`CommitError::Failed`]: unknown whether it was.
+    /// [`CommitError::Repeated`] and [`CommitError::Conflict`]: nothing was written. [`CommitError::Failed`]: unknown whether
+    /// it was.
     async fn commit(&self, batch: Batch) -> Result<Revision, CommitError>;
 
     /// Yields every change after `from`, in order and without gaps. A channel that closes means that changes may be
@@ -37,6 +50,24 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// If the changes since `from` are not to be had any more.
     async fn follow(&self, from: Revision) -> Result<mpsc::UnboundedReceiver<Change>, StoreError>;
+
+    /// What a mutation did, if it was committed within [`RETENTION`] before `now`.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or what it knows of this mutation makes no sense.
+    async fn done(&self, id: MutationId, now: Timestamp) -> Result<Option<Done>, StoreError>;
+
+    /// Reads the events as of one revision, in portions and in constant memory: those after (or, newest first, before)
+    /// `after`, which is not among them. All of them, only if no portion is an error. Dropping the receiver ends it. A reader
+    /// that dawdles makes the store keep what has been replaced meanwhile.
+    ///
+    /// # Errors
+    /// If the store cannot be read at all. An event that cannot be read is [`FoundEvent::Damaged`].
+    async fn events(
+        &self,
+        after: Option<Revision>,
+        direction: Direction,
+    ) -> Result<mpsc::Receiver<Result<Vec<FoundEvent>, StoreError>>, StoreError>;
 
     /// What an acknowledged change survives, in a word for operators.
     fn durability(&self) -> &'static str;
@@ -71,6 +102,8 @@ pub enum Stored {
     Workspace(WorkspaceRecord),
     /// Something that this version cannot read, or must not believe. Nothing may be allowed on its account.
     Unreadable(String),
+    /// A workspace was here, and was deleted at this revision. Its id is not used again.
+    Retired(Revision),
     /// Nothing any more.
     Gone,
 }
@@ -98,10 +131,41 @@ pub struct Batch {
     /// What the change was decided on: each record's revision as it was read, `None` for one that was not there. If any
     /// is another by now, nothing is written.
     pub reads: Vec<(RecordId, Option<Revision>)>,
+    /// No key of this workspace was written or deleted after this revision, else nothing is written, and the conflict is the
+    /// workspace's. A decision on all keys of a workspace (is it empty, is a permission held, how many are archived) would
+    /// need all of them in the read set; and a count on the workspace's record would have every change of a key contend for
+    /// that record. A store that cannot tell says that there was a change.
+    pub quiet: Option<(WorkspaceId, Revision)>,
+    /// Makes the batch one that is written once, however often it is committed.
+    pub mutation: Option<Mutation>,
     /// The records to write.
     pub writes: Vec<Write>,
     /// What the audit log says of it.
     pub event: Event,
+}
+
+/// Names a mutation, so that a repeated call is known: the hash of who calls what and of the caller's own id of the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MutationId(pub [u8; 32]);
+
+/// A mutation to be made once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mutation {
+    /// Its name.
+    pub id: MutationId,
+    /// A hash of what was asked for, kept for the caller: the store compares nothing by it.
+    pub fingerprint: [u8; 32],
+}
+
+/// A mutation that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// The fingerprint that it was committed with.
+    pub fingerprint: [u8; 32],
+    /// The revision that it was committed as.
+    pub revision: Revision,
+    /// The batch's first record as it was written then: `Gone` for a key's deletion, and if the batch wrote none.
+    pub result: Stored,
 }
 
 /// One record to write.
@@ -109,10 +173,48 @@ pub struct Batch {
 pub enum Write {
     /// A key with its secrets.
     Key(Box<Key>, Vec<Secret>),
-    /// The end of a key.
-    DeleteKey(KeyId),
-    /// A workspace.
+    /// The end of a key. The workspace must be the key's own: it is the one that is not quiet.
+    DeleteKey(KeyName),
+    /// A workspace. Conflicts where one was retired, whatever the read set says.
     Workspace(Workspace),
+    /// The end of a workspace, for good.
+    DeleteWorkspace(WorkspaceId),
+}
+
+/// An event as it stands in the store, and holds what its digest says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRecord {
+    /// The version of the layout that it was written in; the digest is over that one.
+    pub schema: u32,
+    /// The revision that it tells of.
+    pub revision: Revision,
+    /// What happened.
+    pub event: Event,
+    /// Equal to [`event_digest`] of the others.
+    pub digest: [u8; 32],
+}
+
+/// What stands in an event's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FoundEvent {
+    /// The event.
+    Event(Box<EventRecord>),
+    /// Something that is not the event that was written there.
+    Damaged {
+        /// The revision whose event should stand there.
+        at: Revision,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Which way events are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// By rising revision.
+    OldestFirst,
+    /// By falling revision.
+    NewestFirst,
 }
 
 /// Why a store could not be used.
@@ -147,6 +249,9 @@ pub enum CommitError {
     /// The record is not what the change was decided on. Nothing was written.
     #[error("{0:?} has changed")]
     Conflict(RecordId),
+    /// This mutation was committed before, with whatever fingerprint. Nothing was written now.
+    #[error("it was committed before, as {}", .0.revision)]
+    Repeated(Box<Done>),
     /// The batch may or may not have been written.
     #[error(transparent)]
     Failed(#[from] StoreError),

@@ -58,7 +58,7 @@ const TAMPERINGS: &[(&str, Tampering)] = &[
     }),
     ("cut short", |bytes| bytes[..bytes.len() - 1].to_vec()),
     ("a newer schema", |bytes| {
-        altered(bytes, |record| record.schema = 2)
+        altered(bytes, |record| record.schema = 3)
     }),
     ("a revision ahead of the head", |bytes| {
         altered(bytes, |record| record.number = 1_000)

@@ -255,16 +255,19 @@ fn first_batch(key_id: KeyId, token_prefix: TokenPrefix, sealed: Secret, now: Ti
     };
     Batch {
         reads: vec![(RecordId::Key(key_id), None)],
+        quiet: None,
+        mutation: None,
         event: Event {
             time: now,
             actor: ACTOR.to_owned(),
             team: String::new(),
             action: Action::Create,
-            method: "Initialise",
+            method: "Initialise".into(),
             entity: Entity::Store,
             resource: root.name().to_string(),
             changes: key_changes(None, Some(&root)),
             source_address: String::new(),
+            request_id: String::new(),
         },
         writes: vec![
             workspace(WorkspaceId::default_workspace(), "Default"),

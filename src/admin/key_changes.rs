@@ -240,7 +240,7 @@ impl Management {
                     let changes = key_changes(Some(&record.key), None);
                     (
                         record.clone(),
-                        Write::DeleteKey(name.id),
+                        Write::DeleteKey(name.clone()),
                         Action::Delete,
                         changes,
                         released,

@@ -23,7 +23,7 @@ use crate::{
         clock::{Clock as _, SystemClock},
         keyring::Keyring,
     },
-    store::{Batch, CommitError, RecordId, Store, Write},
+    store::{Batch, CommitError, RecordId, Store, StoreError, Write},
 };
 
 /// What all management shares.
@@ -102,11 +102,12 @@ impl Management {
             actor: caller.principal.clone(),
             team: caller.team.clone(),
             action,
-            method,
+            method: method.into(),
             entity,
             resource: resource.clone(),
             changes,
             source_address: caller.source_address.clone(),
+            request_id: String::new(),
         };
         // A caller whose authority changed since it was judged changes nothing.
         reads.extend(
@@ -120,6 +121,8 @@ impl Management {
             .store
             .commit(Batch {
                 reads,
+                quiet: None,
+                mutation: None,
                 writes,
                 event,
             })
@@ -144,6 +147,9 @@ impl Management {
                     _ => Ok(Outcome::Stale),
                 }
             }
+            Err(CommitError::Repeated(_)) => Err(Failure::Store(StoreError::Failed(
+                "it knows a mutation that was given no id".to_owned(),
+            ))),
             Err(CommitError::Failed(error)) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 Err(Failure::Store(error))

@@ -1,5 +1,7 @@
 //! The record of a change: who did what to which resource.
 
+use std::borrow::Cow;
+
 use super::{key::Key, time::Timestamp, workspace::Workspace};
 
 /// One event stands beside every committed change, in the same commit.
@@ -14,7 +16,7 @@ pub struct Event {
     /// What kind of change.
     pub action: Action,
     /// The call.
-    pub method: &'static str,
+    pub method: Cow<'static, str>,
     /// What kind of resource.
     pub entity: Entity,
     /// The resource's name.
@@ -23,6 +25,8 @@ pub struct Event {
     pub changes: Vec<FieldChange>,
     /// Where the call came from; empty for the admin socket.
     pub source_address: String,
+    /// The caller's own id of the call; empty if it gave none.
+    pub request_id: String,
 }
 
 /// What kind of change an event tells of.

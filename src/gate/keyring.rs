@@ -287,11 +287,14 @@ impl KeyringWriter {
                 self.directory().workspaces.insert(id, record);
                 true
             }
-            (RecordId::Workspace(id), Stored::Gone) => {
+            (RecordId::Workspace(id), Stored::Retired(_) | Stored::Gone) => {
                 self.directory().workspaces.remove(&id);
                 true
             }
-            (RecordId::Key(id), Stored::Unreadable(_) | Stored::Workspace(_)) => {
+            (
+                RecordId::Key(id),
+                Stored::Unreadable(_) | Stored::Workspace(_) | Stored::Retired(_),
+            ) => {
                 self.remove_key(id);
                 self.shared.keys.pin().insert(id, Entry::Unreadable);
                 false

@@ -2,14 +2,15 @@
 //!
 //! Stored bytes are not trusted: whatever does not decode to a valid record of the id it stands under is refused here.
 
+pub(super) mod done;
+pub(super) mod events;
+
 use prost::Message as _;
-use sha2::{Digest as _, Sha256};
 
 use super::{RecordId, Stored, WorkspaceRecord};
 use crate::{
     domain::{
         Invalid,
-        event::{Action, Entity, Event},
         id::{KeyId, Revision, TokenPrefix, WorkspaceId},
         key::{Key, KeyRecord, Labels},
         permission::PermissionSet,
@@ -21,8 +22,12 @@ use crate::{
     proto::stored,
 };
 
-/// The layout of records and events that this version writes, and the only one so far.
-const SCHEMA: u32 = 1;
+/// The layout that this version writes. Version 1 lacks fields that version 2 has, and what it has means the same.
+const SCHEMA: u32 = 2;
+
+fn is_known(schema: u32) -> bool {
+    (1..=SCHEMA).contains(&schema)
+}
 
 /// Encodes a key's record.
 pub(super) fn encode_key(record: &KeyRecord) -> Vec<u8> {
@@ -123,54 +128,12 @@ fn encode(revision: Revision, kind: stored::record::Kind) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// Encodes an event with its digest.
-pub(super) fn encode_event(revision: Revision, event: &Event) -> Vec<u8> {
-    let Event {
-        time,
-        actor,
-        team,
-        action,
-        method,
-        entity,
-        resource,
-        changes,
-        source_address,
-    } = event;
-    let mut message = stored::Event {
-        schema: SCHEMA,
-        epoch: revision.epoch,
-        number: revision.number,
-        time: Some(encode_time(*time)),
-        actor: actor.clone(),
-        team: team.clone(),
-        action: match action {
-            Action::Create => "CREATE",
-            Action::Update => "UPDATE",
-            Action::Delete => "DELETE",
-        }
-        .to_owned(),
-        method: (*method).to_owned(),
-        entity: match entity {
-            Entity::Key => "KEY",
-            Entity::Workspace => "WORKSPACE",
-            Entity::Store => "STORE",
-        }
-        .to_owned(),
-        resource: resource.clone(),
-        changes: changes
-            .iter()
-            .map(|change| stored::FieldChange {
-                field: change.field.clone(),
-                before: change.before.clone(),
-                after: change.after.clone(),
-            })
-            .collect(),
-        source_address: source_address.clone(),
-        digest: Vec::new(),
-    };
-    // The message has no map, so its encoding is canonical: fields in the order of their tags.
-    message.digest = Sha256::digest(message.encode_to_vec()).to_vec();
-    message.encode_to_vec()
+/// Encodes the end of a workspace.
+pub(super) fn encode_tombstone(revision: Revision) -> Vec<u8> {
+    encode(
+        revision,
+        stored::record::Kind::Tombstone(stored::Tombstone {}),
+    )
 }
 
 /// Decodes what stands under an id. Nothing may be newer than the store's `head`.
@@ -181,7 +144,7 @@ pub(super) fn decode(id: &RecordId, bytes: &[u8], head: Revision) -> Stored {
 
 fn decode_record(id: &RecordId, bytes: &[u8], head: Revision) -> Result<Stored, Invalid> {
     let record = stored::Record::decode(bytes).map_err(|_| Invalid::new("not a record"))?;
-    if record.schema != SCHEMA {
+    if !is_known(record.schema) {
         return Err(Invalid::owned(format!(
             "schema {} is not known to this version",
             record.schema
@@ -206,6 +169,9 @@ fn decode_record(id: &RecordId, bytes: &[u8], head: Revision) -> Result<Stored, 
         (RecordId::Workspace(id), Some(stored::record::Kind::Workspace(workspace))) => Ok(
             Stored::Workspace(decode_workspace(id, workspace, revision)?),
         ),
+        (RecordId::Workspace(_), Some(stored::record::Kind::Tombstone(stored::Tombstone {}))) => {
+            Ok(Stored::Retired(revision))
+        }
         (RecordId::Unknown(_), _) => Err(Invalid::new("under an unknown id")),
         _ => Err(Invalid::new("of another kind than its id")),
     }

@@ -3,31 +3,36 @@
 //! One thread owns all writing. It takes the batches that have queued up, checks and writes each as a revision of its
 //! own, and makes them durable together with one fsync; then followers hear of them, then the callers.
 
+mod done;
+mod quiet;
+mod reader;
 mod tables;
 mod writer;
 
 use std::{
     fs::{self, File},
     io,
-    panic::{self, AssertUnwindSafe},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
 use async_trait::async_trait;
-use redb::{
-    Builder, Database, DatabaseError, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _,
-    StorageBackend,
+use redb::{Builder, Database, DatabaseError, ReadableDatabase as _, StorageBackend};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinError,
 };
-use tokio::sync::{mpsc, oneshot};
 
 use self::{
-    tables::{EVENTS, META, RECORDS, decode_row, failed},
+    tables::{DONE, EVENTS, META, RECORDS, failed},
     writer::{Request, Shared},
 };
-use super::{Batch, Change, CommitError, RecordId, Snapshot, Store, StoreError, Stored, codec};
-use crate::domain::id::Revision;
+use super::{
+    Batch, Change, CommitError, Direction, Done, FoundEvent, MutationId, Snapshot, Store,
+    StoreError,
+};
+use crate::domain::{id::Revision, time::Timestamp};
 
 /// The file in the data directory.
 pub const FILE_NAME: &str = "store.redb";
@@ -37,8 +42,6 @@ const HALF_MADE_NAME: &str = "store.redb.new";
 /// Bytes of the file that are kept in memory. Every record is in the keyring already, so this is for the writer alone: the
 /// upper pages of the trees, and what a group of batches touches. redb's own choice would keep the whole file, once read.
 const CACHE: usize = 32 << 20;
-/// Records a portion of a snapshot.
-const PORTION: usize = 1_024;
 
 /// A store in one file.
 pub struct EmbeddedStore {
@@ -93,28 +96,6 @@ impl EmbeddedStore {
             writer: Some(writer),
         })
     }
-
-    /// The encoded audit events of all revisions, in order.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub fn events(&self) -> Result<Vec<(Revision, Vec<u8>)>, StoreError> {
-        let table = self
-            .database
-            .begin_read()
-            .map_err(failed)?
-            .open_table(EVENTS)
-            .map_err(failed)?;
-        table
-            .iter()
-            .map_err(failed)?
-            .map(|row| {
-                let (key, event) = row.map_err(failed)?;
-                let (epoch, number) = key.value();
-                Ok((Revision { epoch, number }, event.value().to_vec()))
-            })
-            .collect()
-    }
 }
 
 fn builder() -> Builder {
@@ -155,21 +136,14 @@ impl Drop for EmbeddedStore {
 #[async_trait]
 impl Store for EmbeddedStore {
     async fn load(&self) -> Result<Snapshot, StoreError> {
-        let transaction = self.database.begin_read().map_err(failed)?;
-        let revision = tables::head(&transaction.open_table(META).map_err(failed)?)?;
-        let records = transaction.open_table(RECORDS).map_err(failed)?;
-
-        let (sender, portions) = mpsc::channel(4);
-        tokio::task::spawn_blocking(move || {
-            // A damaged file can make the database panic. Caught, because a channel that just ends says "complete".
-            let read = AssertUnwindSafe(|| read_portions(&records, revision, &sender));
-            let outcome = panic::catch_unwind(read)
-                .unwrap_or_else(|_| Err(StoreError::Failed("reading it panicked".to_owned())));
-            if let Err(error) = outcome {
-                // A reader that went away wants no error either.
-                let _ = sender.blocking_send(Err(error));
-            }
-        });
+        let (revision, records) = reader::caught(|| {
+            let transaction = self.database.begin_read().map_err(failed)?;
+            let meta = transaction.open_table(META).map_err(failed)?;
+            let records = transaction.open_table(RECORDS).map_err(failed)?;
+            Ok((tables::head(&meta)?, records))
+        })?;
+        let portions =
+            reader::stream(move |portions| reader::records(&records, revision, portions));
         Ok(Snapshot { revision, portions })
     }
 
@@ -195,33 +169,36 @@ impl Store for EmbeddedStore {
         Ok(changes)
     }
 
+    async fn done(&self, id: MutationId, now: Timestamp) -> Result<Option<Done>, StoreError> {
+        let (head, known) = reader::caught(|| {
+            let transaction = self.database.begin_read().map_err(failed)?;
+            let meta = transaction.open_table(META).map_err(failed)?;
+            let known = transaction.open_table(DONE).map_err(failed)?;
+            Ok((tables::head(&meta)?, known))
+        })?;
+        // It may have to go to the disk.
+        let look = move || reader::caught(|| done::find(&known, id, now, head));
+        let failed = |error: JoinError| StoreError::Failed(error.to_string());
+        tokio::task::spawn_blocking(look).await.map_err(failed)?
+    }
+
+    async fn events(
+        &self,
+        after: Option<Revision>,
+        direction: Direction,
+    ) -> Result<mpsc::Receiver<Result<Vec<FoundEvent>, StoreError>>, StoreError> {
+        let events = reader::caught(|| {
+            let transaction = self.database.begin_read().map_err(failed)?;
+            transaction.open_table(EVENTS).map_err(failed)
+        })?;
+        Ok(reader::stream(move |portions| {
+            reader::events(&events, after, direction, portions)
+        }))
+    }
+
     fn durability(&self) -> &'static str {
         "fsync"
     }
-}
-
-/// Sends all records in portions, until the reader goes away.
-fn read_portions(
-    records: &ReadOnlyTable<&'static [u8], &'static [u8]>,
-    head: Revision,
-    sender: &mpsc::Sender<Result<Vec<(RecordId, Stored)>, StoreError>>,
-) -> Result<(), StoreError> {
-    let mut portion = Vec::with_capacity(PORTION);
-    for row in records.iter().map_err(failed)? {
-        let (key, bytes) = row.map_err(failed)?;
-        let id = decode_row(key.value());
-        let stored = codec::decode(&id, bytes.value(), head);
-        portion.push((id, stored));
-        if portion.len() == PORTION {
-            let full = std::mem::replace(&mut portion, Vec::with_capacity(PORTION));
-            if sender.blocking_send(Ok(full)).is_err() {
-                return Ok(());
-            }
-        }
-    }
-    // The last portion may be empty, and its reader gone.
-    let _ = sender.blocking_send(Ok(portion));
-    Ok(())
 }
 
 #[cfg(test)]

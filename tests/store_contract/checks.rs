@@ -15,15 +15,20 @@ use portcullis::{
         permission::PermissionSet,
         source::IpAllowlist,
     },
-    store::{Change, CommitError, RecordId, StoreError, Stored, WorkspaceRecord, Write},
+    store::{
+        Change, CommitError, EventRecord, RecordId, StoreError, Stored, WorkspaceRecord, Write,
+        event_digest,
+    },
 };
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
 use super::{
-    Events, Opened, Site,
-    support::records::{StoredEvent, at, batch, id, issue, key, key_id, load, put, workspace},
+    Site,
+    support::records::{
+        StoredEvent, at, batch, delete, events, id, issue, key, load, put, workspace,
+    },
 };
 
 pub fn revision(number: u64) -> Revision {
@@ -32,13 +37,13 @@ pub fn revision(number: u64) -> Revision {
 
 /// Commits what must be taken.
 #[track_caller]
-fn taken(outcome: Result<Revision, CommitError>) -> Revision {
+pub fn taken(outcome: Result<Revision, CommitError>) -> Revision {
     outcome.unwrap_or_else(|error| panic!("a good batch was refused: {error}"))
 }
 
 /// Asserts that a batch was refused on account of this record.
 #[track_caller]
-fn conflicts(outcome: Result<Revision, CommitError>, due: &RecordId) {
+pub fn conflicts(outcome: Result<Revision, CommitError>, due: &RecordId) {
     match outcome {
         Err(CommitError::Conflict(id)) => assert_eq!(id, *due, "the conflict names the record"),
         Err(error) => panic!("a stale batch failed instead: {error}"),
@@ -47,10 +52,10 @@ fn conflicts(outcome: Result<Revision, CommitError>, due: &RecordId) {
 }
 
 pub async fn a_new_store_is_empty(site: Arc<dyn Site>) {
-    let Opened { store, events } = site.open();
+    let store = site.open();
     let (head, records) = load(&*store).await;
     assert_eq!((head.number, records.len()), (0, 0));
-    assert!(events().is_empty());
+    assert!(events(&*store).await.is_empty());
     assert!(!store.durability().is_empty(), "operators are told");
 }
 
@@ -71,7 +76,7 @@ fn full_key() -> Key {
 }
 
 pub async fn what_is_committed_is_loaded(site: Arc<dyn Site>) {
-    let Opened { store, .. } = site.open();
+    let store = site.open();
     let full = full_key();
     let secrets = vec![issue(&full, 1).1, issue(&full, 2).1];
     let acme = workspace("acme", "Acme");
@@ -117,7 +122,7 @@ pub async fn what_is_committed_is_loaded(site: Arc<dyn Site>) {
 }
 
 pub async fn revisions_are_dense_from_one(site: Arc<dyn Site>) {
-    let Opened { store, .. } = site.open();
+    let store = site.open();
     for number in 1..=20 {
         let one = batch(vec![], vec![put(number, "")], "");
         assert_eq!(taken(store.commit(one).await), revision(number));
@@ -134,7 +139,7 @@ pub async fn revisions_are_dense_from_one(site: Arc<dyn Site>) {
 }
 
 pub async fn a_stale_read_set_writes_nothing(site: Arc<dyn Site>) {
-    let Opened { store, events } = site.open();
+    let store = site.open();
     let acme = workspace("acme", "Acme");
     let acme_id = RecordId::Workspace(acme.id.clone());
     taken(store.commit(batch(vec![], vec![put(1, "one")], "")).await);
@@ -163,14 +168,14 @@ pub async fn a_stale_read_set_writes_nothing(site: Arc<dyn Site>) {
             let writes = vec![
                 put(2, "changed"),
                 put(7, "new"),
-                Write::DeleteKey(key_id(1)),
+                delete(1),
                 Write::Workspace(workspace("acme", "changed")),
             ];
             conflicts(store.commit(batch(reads, writes, "")).await, &stale);
         }
     }
     assert_eq!(load(&*store).await, before, "no record, no revision");
-    assert_eq!(events().len(), 3, "no event");
+    assert_eq!(events(&*store).await.len(), 3, "no event");
 
     let reads = vec![
         (id(1), Some(revision(3))),
@@ -185,7 +190,7 @@ pub async fn a_stale_read_set_writes_nothing(site: Arc<dyn Site>) {
 }
 
 pub async fn a_batch_is_one_revision_all_or_nothing(site: Arc<dyn Site>) {
-    let Opened { store, events } = site.open();
+    let store = site.open();
     let first = vec![put(1, "one"), put(2, "two"), put(3, "three")];
     assert_eq!(
         taken(store.commit(batch(vec![], first, "")).await),
@@ -193,7 +198,7 @@ pub async fn a_batch_is_one_revision_all_or_nothing(site: Arc<dyn Site>) {
     );
     let writes = vec![
         put(1, "changed"),
-        Write::DeleteKey(key_id(2)),
+        delete(2),
         put(4, "four"),
         Write::Workspace(workspace("acme", "Acme")),
     ];
@@ -211,24 +216,25 @@ pub async fn a_batch_is_one_revision_all_or_nothing(site: Arc<dyn Site>) {
         .map(|(id, stored)| (id.clone(), revision_of(stored).number))
         .collect();
     assert_eq!(found, [(id(1), 2), (id(3), 1), (id(4), 2), (acme, 2)]);
-    assert_eq!(events().len(), 2, "one event a batch");
+    assert_eq!(events(&*store).await.len(), 2, "one event a batch");
 }
 
 #[track_caller]
-fn revision_of(stored: &Stored) -> Revision {
+pub fn revision_of(stored: &Stored) -> Revision {
     match stored {
         Stored::Key(record) => record.revision,
         Stored::Workspace(record) => record.revision,
         Stored::Unreadable(why) => panic!("unreadable: {why}"),
-        Stored::Gone => panic!("a snapshot has no tombstones"),
+        Stored::Retired(revision) => *revision,
+        Stored::Gone => panic!("a snapshot does not tell what is gone"),
     }
 }
 
 pub async fn a_deleted_record_is_gone(site: Arc<dyn Site>) {
-    let Opened { store, .. } = site.open();
+    let store = site.open();
     let first = vec![put(1, "one"), put(2, "two")];
     taken(store.commit(batch(vec![], first, "")).await);
-    let delete = || vec![Write::DeleteKey(key_id(1))];
+    let delete = || vec![delete(1)];
     taken(
         store
             .commit(batch(vec![(id(1), Some(revision(1)))], delete(), ""))
@@ -246,7 +252,7 @@ pub async fn a_deleted_record_is_gone(site: Arc<dyn Site>) {
 }
 
 pub async fn every_revision_has_its_event(site: Arc<dyn Site>) {
-    let Opened { store, events } = site.open();
+    let store = site.open();
     for number in 1..=5 {
         let resource = format!("resource {number}");
         taken(
@@ -257,42 +263,33 @@ pub async fn every_revision_has_its_event(site: Arc<dyn Site>) {
         let stale = batch(vec![(id(1), None)], vec![put(1, "")], "refused");
         conflicts(store.commit(stale).await, &id(1));
     }
-    let events = events();
-    let numbers: Vec<Revision> = events.iter().map(|(revision, _)| *revision).collect();
+    let events = events(&*store).await;
+    let numbers: Vec<Revision> = events.iter().map(|event| event.revision).collect();
     assert_eq!(numbers, (1..=5).map(revision).collect::<Vec<_>>());
-    for (revision, encoded) in events {
-        // The digest is the last field, over everything before it: a tag, a length, 32 bytes.
-        let (told, digest) = encoded.split_at(encoded.len() - 34);
-        assert_eq!(digest[..2], [13 << 3 | 2, 32]);
-        assert_eq!(digest[2..], *Sha256::digest(told), "the digest verifies");
-        let event = StoredEvent::decode(&*encoded).expect("an event");
-        assert_eq!(
-            (event.epoch, event.number),
-            (revision.epoch, revision.number)
-        );
-        assert_eq!(event.resource, format!("resource {}", revision.number));
-        assert_eq!(
-            (event.schema, &*event.actor, &*event.team),
-            (1, "local:0", "platform")
-        );
-        assert_eq!(
-            (&*event.action, &*event.method, &*event.entity),
-            ("UPDATE", "UpdateKey", "KEY")
-        );
-        assert_eq!(event.source_address, "192.0.2.7");
-        let time = event.time.expect("a time");
-        assert_eq!((time.seconds, time.nanos), (1_700_000_000, 1));
-        let change = &event.changes[..];
-        assert!(
-            matches!(change, [change] if change.field == "display_name" && change.after == "new")
-        );
-
-        assert_eq!(event.digest, digest[2..]);
+    drop(store);
+    for record in events {
+        let stored = StoredEvent {
+            digest: record.digest.to_vec(),
+            ..StoredEvent::of(&record)
+        };
+        assert_eq!(site.event(record.revision), stored.encode_to_vec());
+        let EventRecord {
+            schema,
+            revision,
+            event,
+            digest,
+        } = record.clone();
+        let due = batch(vec![], vec![], &format!("resource {}", revision.number)).event;
+        assert_eq!((schema, &event), (2, &due));
+        // The digest as the format has it, and as whoever holds an event can compute it.
+        let told = StoredEvent::of(&record).encode_to_vec();
+        assert_eq!(digest, *Sha256::digest(told), "the digest verifies");
+        assert_eq!(digest, event_digest(schema, revision, &event));
     }
 }
 
 pub async fn no_event_holds_a_secret(site: Arc<dyn Site>) {
-    let Opened { store, events } = site.open();
+    let store = site.open();
     let key = key(1, "");
     let (secret, sealed) = issue(&key, 1);
     let phc = sealed.verifier.to_phc();
@@ -300,7 +297,8 @@ pub async fn no_event_holds_a_secret(site: Arc<dyn Site>) {
     let write = Write::Key(Box::new(key), vec![sealed]);
     taken(store.commit(batch(vec![], vec![write], "")).await);
 
-    let (_, event) = events().pop().expect("an event");
+    drop(store);
+    let event = site.event(revision(1));
     let mut parts: Vec<&[u8]> = phc.split('$').skip(4).map(str::as_bytes).collect();
     assert_eq!(parts.len(), 2, "salt and hash: {phc}");
     let screens = [screen.to_be_bytes(), screen.to_le_bytes()];
@@ -314,7 +312,7 @@ pub async fn no_event_holds_a_secret(site: Arc<dyn Site>) {
 
 pub async fn of_concurrent_commits_one_wins(site: Arc<dyn Site>) {
     const AT_ONCE: usize = 16;
-    let Opened { store, events } = site.open();
+    let store = site.open();
     let mut read = None;
     for round in 1..=10 {
         let mut commits = tokio::task::JoinSet::new();
@@ -351,11 +349,11 @@ pub async fn of_concurrent_commits_one_wins(site: Arc<dyn Site>) {
         assert_eq!(written, [&id(1), &id(10 + winner as u64)]);
         read = Some(won);
     }
-    assert_eq!(events().len(), 10);
+    assert_eq!(events(&*store).await.len(), 10);
 }
 
 pub async fn a_snapshot_is_of_one_revision(site: Arc<dyn Site>) {
-    let Opened { store, .. } = site.open();
+    let store = site.open();
     let between = (2..5_000).map(|number| put(number, "")).collect();
     taken(store.commit(batch(vec![], between, "")).await);
     let stop = Arc::new(AtomicBool::new(false));
@@ -393,7 +391,7 @@ impl Drop for StopOnDrop {
 pub async fn followers_hear_everything_once_in_order(site: Arc<dyn Site>) {
     const TASKS: u64 = 4;
     const EACH: u64 = 25;
-    let Opened { store, .. } = site.open();
+    let store = site.open();
     taken(
         store
             .commit(batch(vec![], vec![put(1, "before")], ""))
@@ -416,7 +414,7 @@ pub async fn followers_hear_everything_once_in_order(site: Arc<dyn Site>) {
             for n in 0..EACH {
                 let record = 10 + task;
                 let (name, write) = match n % 5 {
-                    4 => (None, Write::DeleteKey(key_id(record))),
+                    4 => (None, delete(record)),
                     _ => (Some(n.to_string()), put(record, &n.to_string())),
                 };
                 let stale = batch(vec![(id(1), None)], vec![put(1, "")], "");
@@ -460,7 +458,7 @@ pub async fn followers_hear_everything_once_in_order(site: Arc<dyn Site>) {
 }
 
 pub async fn a_follower_starts_where_it_asked_or_not_at_all(site: Arc<dyn Site>) {
-    let Opened { store, .. } = site.open();
+    let store = site.open();
     for number in 1..=3 {
         taken(store.commit(batch(vec![], vec![put(number, "")], "")).await);
     }
@@ -493,12 +491,12 @@ pub async fn a_follower_starts_where_it_asked_or_not_at_all(site: Arc<dyn Site>)
 
 pub async fn a_store_lasts(site: Arc<dyn Site>) {
     let mut due = (revision(0), BTreeMap::new());
-    let mut all: Events = Vec::new();
+    let mut all = Vec::new();
     for round in 0..3 {
-        let Opened { store, events } = site.open();
+        let store = site.open();
         let found = load(&*store).await;
         assert_eq!((found.0.number, &found.1), (due.0.number, &due.1));
-        assert_eq!(events(), all);
+        assert_eq!(events(&*store).await, all);
         for number in 1..=5 {
             let expected = found.1.get(&id(number)).map(revision_of);
             let reads = vec![(id(number), expected)];
@@ -506,7 +504,7 @@ pub async fn a_store_lasts(site: Arc<dyn Site>) {
             assert_eq!(taken(at), revision(round * 5 + number), "it goes on");
         }
         due = load(&*store).await;
-        all = events();
+        all = events(&*store).await;
     }
     assert_eq!(all.len(), 15);
 }

@@ -4,17 +4,22 @@ use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
 use portcullis::{
-    domain::{event::FieldChange, id::Revision},
-    store::{Batch, Change, CommitError, Snapshot, Store, StoreError, Stored, Write},
+    domain::{event::FieldChange, id::Revision, time::Timestamp},
+    store::{
+        Batch, Change, CommitError, Direction, Done, EventRecord, FoundEvent, MutationId,
+        RETENTION, RecordId, Snapshot, Store, StoreError, Stored, Write,
+    },
 };
 use tokio::sync::{Mutex, mpsc};
 
 use super::{
-    Embedded, Opened, Site,
+    Embedded, Site,
     checks::*,
+    guards::*,
+    log::*,
     support::{
         self,
-        records::{id, load},
+        records::{at, id, load},
     },
 };
 
@@ -38,6 +43,26 @@ enum Fault {
     ForgetsARecord,
     MixesRevisions,
     StartsAnew,
+    StoresAnotherEvent,
+    ForgetsMutations,
+    ForgetsMutationsAtOnce,
+    KnowsMutationsForEver,
+    AnswersRepeatsWithTheRecordAsItIsNow,
+    KnowsWhatItRefused,
+    WritesRepeats,
+    JudgesTheReadSetFirst,
+    IgnoresTheQuietGuard,
+    NoWorkspaceIsQuiet,
+    TakesDeletedKeysForQuiet,
+    RevivesWorkspaces,
+    ForgetsTombstones,
+    TellsEventsInclusively,
+    TellsEventsOneWay,
+    TellsEventsOfOnePortion,
+    TellsEventsTwice,
+    TellsEventsAsTheyCome,
+    HidesDamagedEvents,
+    BelievesDamagedEvents,
 }
 
 /// A store with one fault, around a good one.
@@ -52,7 +77,10 @@ struct Faulty {
 impl Store for Faulty {
     async fn load(&self) -> Result<Snapshot, StoreError> {
         let mut snapshot = self.inner.load().await?;
-        if !matches!(self.fault, Fault::ForgetsARecord | Fault::MixesRevisions) {
+        if !matches!(
+            self.fault,
+            Fault::ForgetsARecord | Fault::MixesRevisions | Fault::ForgetsTombstones
+        ) {
             return Ok(snapshot);
         }
         let mut records = Vec::new();
@@ -61,6 +89,8 @@ impl Store for Faulty {
         }
         if self.fault == Fault::ForgetsARecord {
             records.pop();
+        } else if self.fault == Fault::ForgetsTombstones {
+            records.retain(|(_, stored)| !matches!(stored, Stored::Retired(_)));
         } else {
             let half = records.len() / 2;
             // The second half is read later than the first: once something has changed.
@@ -111,6 +141,8 @@ impl Store for Faulty {
                     let reads = std::mem::take(&mut batch.reads);
                     let one = Batch {
                         reads,
+                        quiet: None,
+                        mutation: None,
                         writes,
                         event: batch.event.clone(),
                     };
@@ -128,10 +160,66 @@ impl Store for Faulty {
                 }
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
+            Fault::ForgetsMutations => batch.mutation = None,
+            // The store's clock stands.
+            Fault::KnowsMutationsForEver => batch.event.time = at(1_700_000_000_000_000_001),
+            Fault::JudgesTheReadSetFirst => {
+                let (_, records) = load(&*self.inner).await;
+                for (id, expected) in &batch.reads {
+                    if records.get(id).map(revision_of) != *expected {
+                        return Err(CommitError::Conflict(id.clone()));
+                    }
+                }
+            }
+            Fault::IgnoresTheQuietGuard => batch.quiet = None,
+            Fault::NoWorkspaceIsQuiet => {
+                let (head, _) = load(&*self.inner).await;
+                if let Some((workspace, since)) = &batch.quiet
+                    && *since < head
+                {
+                    let id = RecordId::Workspace(workspace.clone());
+                    return Err(CommitError::Conflict(id));
+                }
+            }
+            Fault::TakesDeletedKeysForQuiet => {
+                for write in &mut batch.writes {
+                    if let Write::DeleteKey(name) = write {
+                        name.workspace = support::records::workspace("elsewhere", "").id;
+                    }
+                }
+            }
             _ => {}
         }
         let writes = batch.writes.clone();
+        let mutation = batch.mutation;
         match self.inner.commit(batch).await {
+            Err(conflict @ CommitError::Conflict(_)) if self.fault == Fault::KnowsWhatItRefused => {
+                let mut refused = support::records::batch(vec![], vec![], "");
+                refused.mutation = mutation;
+                self.inner.commit(refused).await?;
+                Err(conflict)
+            }
+            Err(CommitError::Repeated(mut done))
+                if self.fault == Fault::AnswersRepeatsWithTheRecordAsItIsNow =>
+            {
+                let (_, records) = load(&*self.inner).await;
+                if let Stored::Key(record) = &done.result {
+                    let now = records.get(&RecordId::Key(record.key.id));
+                    done.result = now.cloned().unwrap_or(Stored::Gone);
+                }
+                Err(CommitError::Repeated(done))
+            }
+            Err(repeated @ CommitError::Repeated(_)) if self.fault == Fault::WritesRepeats => {
+                let anyway = support::records::batch(vec![], writes, "");
+                self.inner.commit(anyway).await?;
+                Err(repeated)
+            }
+            // To all appearances.
+            Err(CommitError::Conflict(RecordId::Workspace(_)))
+                if self.fault == Fault::RevivesWorkspaces =>
+            {
+                Ok(load(&*self.inner).await.0)
+            }
             Err(CommitError::Conflict(_)) if self.fault == Fault::NamesAnotherRecord => {
                 Err(CommitError::Conflict(id(77)))
             }
@@ -170,9 +258,107 @@ impl Store for Faulty {
         Ok(faulty)
     }
 
+    async fn done(&self, id: MutationId, now: Timestamp) -> Result<Option<Done>, StoreError> {
+        match self.fault {
+            // A day has passed before it began.
+            Fault::ForgetsMutationsAtOnce => self.inner.done(id, later(now, 1)).await,
+            Fault::KnowsMutationsForEver => self.inner.done(id, at(0)).await,
+            _ => self.inner.done(id, now).await,
+        }
+    }
+
+    async fn events(
+        &self,
+        after: Option<Revision>,
+        direction: Direction,
+    ) -> Result<mpsc::Receiver<Result<Vec<FoundEvent>, StoreError>>, StoreError> {
+        let after = match (self.fault, after, direction) {
+            (Fault::TellsEventsInclusively, Some(after), Direction::OldestFirst) => {
+                Some(Revision {
+                    number: after.number.saturating_sub(1),
+                    ..after
+                })
+            }
+            _ => after,
+        };
+        let direction = match self.fault {
+            Fault::TellsEventsOneWay => Direction::OldestFirst,
+            _ => direction,
+        };
+        let (sender, faulty) = mpsc::channel(1);
+        let (inner, fault) = (self.inner.clone(), self.fault);
+        let (head, _) = load(&*inner).await;
+        let good = match fault {
+            Fault::TellsEventsAsTheyCome => None,
+            _ => Some(inner.events(after, direction).await?),
+        };
+        tokio::spawn(async move {
+            let mut good = if let Some(good) = good {
+                good
+            } else {
+                // It looks only when something has come.
+                while load(&*inner).await.0 == head {
+                    tokio::task::yield_now().await;
+                }
+                let late = inner.events(after, direction).await;
+                late.expect("the events")
+            };
+            let mut last = None;
+            while let Some(portion) = good.recv().await {
+                let portion = portion.map(|portion| alter(fault, portion, &mut last));
+                if sender.send(portion).await.is_err() || fault == Fault::TellsEventsOfOnePortion {
+                    break;
+                }
+            }
+        });
+        Ok(faulty)
+    }
+
     fn durability(&self) -> &'static str {
         self.inner.durability()
     }
+}
+
+/// A time so many nanoseconds and a day later.
+fn later(time: Timestamp, nanos: i32) -> Timestamp {
+    let day = RETENTION.as_secs().cast_signed();
+    let own = i32::try_from(time.nanos()).expect("it fits");
+    Timestamp::new(time.seconds() + day, own + nanos).expect("a time")
+}
+
+/// What a store with a fault makes of a portion of events.
+fn alter(
+    fault: Fault,
+    portion: Vec<FoundEvent>,
+    last: &mut Option<EventRecord>,
+) -> Vec<FoundEvent> {
+    let mut altered = Vec::new();
+    for found in portion {
+        match (fault, found) {
+            (Fault::LosesAnEvent, FoundEvent::Event(event)) if event.revision.number == 2 => {}
+            (Fault::AltersAnEvent, FoundEvent::Event(mut event)) => {
+                event.event.changes[0].after = "New".into();
+                altered.push(FoundEvent::Event(event));
+            }
+            (Fault::TellsEventsTwice, found) => altered.extend([found.clone(), found]),
+            (Fault::HidesDamagedEvents, FoundEvent::Damaged { .. }) => {}
+            (Fault::BelievesDamagedEvents, FoundEvent::Damaged { at, .. }) => {
+                let event = last.clone().expect("an event came before");
+                let event = EventRecord {
+                    revision: at,
+                    ..event
+                };
+                altered.push(FoundEvent::Event(Box::new(event)));
+            }
+            (_, found) => {
+                if let FoundEvent::Event(event) = &found {
+                    *last = Some((**event).clone());
+                }
+                altered.push(found);
+            }
+        }
+    }
+    altered
 }
 
 struct FaultySite {
@@ -180,37 +366,35 @@ struct FaultySite {
     fault: Fault,
 }
 
+impl FaultySite {
+    fn inner(&self) -> tokio::sync::MutexGuard<'_, Arc<dyn Site>> {
+        self.inner.try_lock().expect("one uses it at a time")
+    }
+}
+
 impl Site for FaultySite {
-    fn open(&self) -> Opened {
-        let mut inner = self.inner.try_lock().expect("one opens it at a time");
+    fn open(&self) -> Arc<dyn Store> {
+        let mut inner = self.inner();
         if self.fault == Fault::StartsAnew {
             *inner = Embedded::site();
         }
-        let fault = self.fault;
-        let Opened { store, events } = inner.open();
-        let store = Faulty {
-            inner: store,
-            fault,
+        Arc::new(Faulty {
+            inner: inner.open(),
+            fault: self.fault,
             early: Mutex::default(),
-        };
-        let events = move || {
-            let mut events = events();
-            match fault {
-                Fault::LosesAnEvent => drop(events.pop()),
-                Fault::AltersAnEvent => {
-                    for (_, event) in &mut events {
-                        let changed = event.windows(3).rposition(|part| part == b"new");
-                        event[changed.expect("what the event tells")] = b'N';
-                    }
-                }
-                _ => {}
-            }
-            events
-        };
-        Opened {
-            store: Arc::new(store),
-            events: Box::new(events),
+        })
+    }
+
+    fn event(&self, at: Revision) -> Vec<u8> {
+        let event = self.inner().event(at);
+        match self.fault {
+            Fault::StoresAnotherEvent => event[1..].to_vec(),
+            _ => event,
         }
+    }
+
+    fn put_event(&self, at: Revision, bytes: &[u8]) {
+        self.inner().put_event(at, bytes);
     }
 }
 
@@ -254,13 +438,27 @@ async fn each_check_notices_what_it_is_there_for() {
         a_stale_read_set_writes_nothing: IgnoresTheReadSet NamesAnotherRecord WritesOnConflict;
         a_batch_is_one_revision_all_or_nothing: WritesOneByOne LosesAnEvent ForgetsARecord;
         a_deleted_record_is_gone: KeepsWhatIsDeleted;
-        every_revision_has_its_event: LosesAnEvent AltersAnEvent SkipsRevisions;
+        every_revision_has_its_event: LosesAnEvent AltersAnEvent SkipsRevisions StoresAnotherEvent;
         no_event_holds_a_secret: TellsSecrets;
         of_concurrent_commits_one_wins: IgnoresTheReadSet WritesOnConflict;
         a_snapshot_is_of_one_revision: MixesRevisions;
         followers_hear_everything_once_in_order: TellsTwice SkipsAChange TellsBeforeItWrites KeepsWhatIsDeleted;
         a_follower_starts_where_it_asked_or_not_at_all: FollowsFromAnywhere;
         a_store_lasts: StartsAnew ForgetsARecord;
+        a_repeated_mutation_is_answered_as_it_was_and_writes_nothing:
+            ForgetsMutations AnswersRepeatsWithTheRecordAsItIsNow WritesRepeats StartsAnew;
+        a_mutation_that_was_refused_is_not_known: KnowsWhatItRefused;
+        of_concurrent_repeats_one_is_written: ForgetsMutations WritesRepeats;
+        a_mutation_is_known_for_a_day_and_no_longer: ForgetsMutationsAtOnce KnowsMutationsForEver;
+        a_repeat_is_known_before_anything_else_is_judged: JudgesTheReadSetFirst NoWorkspaceIsQuiet;
+        a_workspace_was_quiet_or_nothing_is_written:
+            IgnoresTheQuietGuard NoWorkspaceIsQuiet TakesDeletedKeysForQuiet;
+        of_concurrent_changes_to_a_quiet_workspace_one_wins: IgnoresTheQuietGuard;
+        a_retired_workspace_id_is_never_used_again: RevivesWorkspaces ForgetsTombstones;
+        events_are_told_from_either_end_without_gaps:
+            LosesAnEvent TellsEventsInclusively TellsEventsOneWay TellsEventsOfOnePortion TellsEventsTwice;
+        events_are_as_of_one_revision: TellsEventsAsTheyCome;
+        a_damaged_event_is_reported_and_the_others_are_told: HidesDamagedEvents BelievesDamagedEvents;
     }
-    assert_eq!(noticed.len(), 16, "every fault is noticed by some check");
+    assert_eq!(noticed.len(), 36, "every fault is noticed by some check");
 }

@@ -12,12 +12,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use disk::{Disk, Loss, Plugged, place};
 use portcullis::{
     domain::id::Revision,
-    store::{CommitError, Store, Stored, embedded::EmbeddedStore},
+    store::{
+        Batch, CommitError, Direction, FoundEvent, Mutation, Store, Stored, embedded::EmbeddedStore,
+    },
 };
-use prost::Message as _;
 use support::{
     Random,
-    records::{StoredEvent, batch, id, load, put},
+    records::{batch, event, found_events, id, load, mutation, put},
 };
 
 const ROUNDS: u64 = 1_000;
@@ -49,11 +50,22 @@ struct Found {
     records: BTreeMap<u64, (String, Revision)>,
     /// The events' resources, by revision.
     events: Vec<(Revision, String)>,
+    /// The revisions of each task's mutations that the store knows, the first ones and two more than it has events.
+    done: BTreeMap<u64, Vec<Option<Revision>>>,
 }
 
 /// The two records that each commit of a task writes, always with the same name: how many commits the task has made.
 fn records_of(task: u64) -> [u64; 2] {
     [task + 1, task + 1_001]
+}
+
+/// What each commit of a task is known by.
+fn mutation_of(task: u64, count: u64) -> Mutation {
+    mutation(task * 1_000_000 + count, 0)
+}
+
+fn task_of(resource: &str) -> Option<u64> {
+    resource.split_once('/')?.0.parse().ok()
 }
 
 fn resource(task: u64, count: u64) -> String {
@@ -77,14 +89,32 @@ async fn find(store: &EmbeddedStore) -> Result<Found, String> {
         return Err("there are records that nobody wrote".into());
     }
     let mut events = Vec::new();
-    for (revision, encoded) in store.events().map_err(|error| error.to_string())? {
-        let event = StoredEvent::decode(&*encoded).map_err(|error| error.to_string())?;
-        events.push((revision, event.resource));
+    let mut counts = BTreeMap::<u64, u64>::new();
+    for found in found_events(store, None, Direction::OldestFirst).await {
+        let FoundEvent::Event(found) = found else {
+            return Err(format!("{found:?}"));
+        };
+        let resource = found.event.resource;
+        if let Some(task) = task_of(&resource) {
+            *counts.entry(task).or_default() += 1;
+        }
+        events.push((found.revision, resource));
+    }
+    let mut done = BTreeMap::new();
+    for task in 0..TASKS {
+        let revisions: &mut Vec<_> = done.entry(task).or_default();
+        for count in 1..=counts.get(&task).copied().unwrap_or_default() + 2 {
+            let id = mutation_of(task, count).id;
+            let found = store.done(id, event("").time).await;
+            let found = found.map_err(|error| error.to_string())?;
+            revisions.push(found.map(|done| done.revision));
+        }
     }
     Ok(Found {
         head,
         records,
         events,
+        done,
     })
 }
 
@@ -130,10 +160,16 @@ fn judge(ledger: &mut Ledger, found: &Found) -> Result<(), String> {
                 "{task} has {count} at {at}; {known} at {known_at} was certain"
             ));
         }
-        let mut own = found.events.iter().filter(|(_, what)| {
-            what.split_once('/')
-                .is_some_and(|(who, _)| who == task.to_string())
-        });
+        let own = found.events.iter();
+        let mut own = own.filter(|(_, what)| task_of(what) == Some(task));
+        let mut due: Vec<_> = own.clone().map(|(revision, _)| Some(*revision)).collect();
+        due.extend([None, None]);
+        if found.done.get(&task) != Some(&due) {
+            let done = found.done.get(&task);
+            return Err(format!(
+                "{task} is known to have done {done:?}, and did {due:?}"
+            ));
+        }
         let due = (1..=count).map(|count| resource(task, count));
         if !due.eq(own.clone().map(|(_, what)| what.clone())) {
             return Err(format!(
@@ -170,7 +206,10 @@ async fn commit_until_dark(store: Arc<EmbeddedStore>, ledger: &mut Ledger) {
                 let reads = numbers.map(|number| (id(number), expected)).to_vec();
                 let name = (count + 1).to_string();
                 let writes = numbers.map(|number| put(number, &name)).to_vec();
-                let next = batch(reads, writes, &resource(task, count + 1));
+                let next = Batch {
+                    mutation: Some(mutation_of(task, count + 1)),
+                    ..batch(reads, writes, &resource(task, count + 1))
+                };
                 match store.commit(next).await {
                     Ok(revision) => {
                         (count, at) = (count + 1, revision);
@@ -178,6 +217,7 @@ async fn commit_until_dark(store: Arc<EmbeddedStore>, ledger: &mut Ledger) {
                     }
                     Err(CommitError::Failed(_)) => return (task, count, at, acknowledged),
                     Err(CommitError::Conflict(id)) => panic!("nobody else writes {id:?}"),
+                    Err(CommitError::Repeated(done)) => panic!("it was not there: {done:?}"),
                 }
             }
         });
@@ -302,6 +342,18 @@ fn the_judge_knows_what_must_not_be() {
             (revision(2), "1/1".into()),
             (revision(3), "0/2".into()),
         ],
+        done: (0..TASKS)
+            .map(|task| {
+                let done: &[u64] = match task {
+                    0 => &[1, 3],
+                    1 => &[2],
+                    _ => &[],
+                };
+                let mut done: Vec<_> = done.iter().map(|&number| Some(revision(number))).collect();
+                done.extend([None, None]);
+                (task, done)
+            })
+            .collect(),
     };
     let ledger = Ledger {
         certain: BTreeMap::from([(0, (1, revision(1))), (1, (1, revision(2)))]),
@@ -310,7 +362,7 @@ fn the_judge_knows_what_must_not_be() {
     };
     assert_eq!(judge(&mut ledger.clone(), &good), Ok(()));
 
-    let damages: [(&str, Damage); 9] = [
+    let damages: [(&str, Damage); 12] = [
         ("a record of two", |found| drop(found.records.remove(&1))),
         ("an older record of two", |found| {
             let older = (
@@ -346,6 +398,16 @@ fn the_judge_knows_what_must_not_be() {
         ("a head too low", |found| found.head.number = 2),
         ("a hole", |found| drop(found.events.remove(1))),
         ("another event", |found| found.events[1].1 = "1/2".into()),
+        ("a commit whose mutation is not known", |found| {
+            found.done.get_mut(&0).expect("a task's")[1] = None;
+        }),
+        ("a mutation without its commit", |found| {
+            let later = found.head.next();
+            found.done.get_mut(&1).expect("a task's")[1] = Some(later);
+        }),
+        ("a mutation known for another commit", |found| {
+            found.done.get_mut(&0).expect("a task's").swap(0, 1);
+        }),
     ];
     for (what, damage) in damages {
         let mut found = good.clone();

@@ -7,13 +7,17 @@ use portcullis::{
         event::{Action, Entity, Event, FieldChange},
         id::{KeyId, Revision, TokenPrefix, WorkspaceId},
         key::{Key, Labels},
+        name::KeyName,
         permission::PermissionSet,
         secret::{GeneratedSecret, Secret},
         source::IpAllowlist,
         time::Timestamp,
         workspace::Workspace,
     },
-    store::{Batch, RecordId, Store, Stored, Write},
+    store::{
+        Batch, Direction, EventRecord, FoundEvent, Mutation, MutationId, RecordId, Store, Stored,
+        Write,
+    },
 };
 
 #[must_use]
@@ -58,6 +62,26 @@ pub fn put(number: u64, display_name: &str) -> Write {
     Write::Key(Box::new(key(number, display_name)), Vec::new())
 }
 
+/// Deletes such a key.
+#[must_use]
+pub fn delete(number: u64) -> Write {
+    Write::DeleteKey(KeyName {
+        workspace: WorkspaceId::default_workspace(),
+        id: key_id(number),
+    })
+}
+
+/// The mutation with this number, asked for in this way.
+#[must_use]
+pub fn mutation(number: u64, fingerprint: u8) -> Mutation {
+    let mut id = [0; 32];
+    id[..8].copy_from_slice(&number.to_be_bytes());
+    Mutation {
+        id: MutationId(id),
+        fingerprint: [fingerprint; 32],
+    }
+}
+
 /// A secret for a key, and what is kept of it.
 #[must_use]
 pub fn issue(key: &Key, slot: u32) -> (GeneratedSecret, Secret) {
@@ -86,7 +110,7 @@ pub fn event(resource: &str) -> Event {
         actor: "local:0".into(),
         team: "platform".into(),
         action: Action::Update,
-        method: "UpdateKey",
+        method: "UpdateKey".into(),
         entity: Entity::Key,
         resource: resource.into(),
         changes: vec![FieldChange {
@@ -95,6 +119,7 @@ pub fn event(resource: &str) -> Event {
             after: "new".into(),
         }],
         source_address: "192.0.2.7".into(),
+        request_id: "call 1".into(),
     }
 }
 
@@ -106,6 +131,8 @@ pub fn batch(
 ) -> Batch {
     Batch {
         reads,
+        quiet: None,
+        mutation: None,
         writes,
         event: event(resource),
     }
@@ -127,6 +154,38 @@ pub async fn load(store: &dyn Store) -> (Revision, BTreeMap<RecordId, Stored>) {
         }
     }
     (snapshot.revision, records)
+}
+
+/// What stands in the events' places, past `after`.
+///
+/// # Panics
+///
+/// When it cannot be had.
+pub async fn found_events(
+    store: &dyn Store,
+    after: Option<Revision>,
+    direction: Direction,
+) -> Vec<FoundEvent> {
+    let mut portions = store.events(after, direction).await.expect("the events");
+    let mut events = Vec::new();
+    while let Some(portion) = portions.recv().await {
+        events.extend(portion.expect("a portion"));
+    }
+    events
+}
+
+/// All events of a store, which must be whole, in order.
+///
+/// # Panics
+///
+/// When one is not.
+pub async fn events(store: &dyn Store) -> Vec<EventRecord> {
+    let found = found_events(store, None, Direction::OldestFirst).await;
+    let whole = |found| match found {
+        FoundEvent::Event(event) => *event,
+        FoundEvent::Damaged { at, why } => panic!("the event of {at}: {why}"),
+    };
+    found.into_iter().map(whole).collect()
 }
 
 /// An encoded event as the format has it, tag by tag, told by nothing but these lines.
@@ -158,6 +217,43 @@ pub struct StoredEvent {
     pub source_address: String,
     #[prost(bytes = "vec", tag = "13")]
     pub digest: Vec<u8>,
+    #[prost(string, tag = "14")]
+    pub request_id: String,
+}
+
+impl StoredEvent {
+    /// An event as it is stored, without its digest.
+    #[must_use]
+    pub fn of(record: &EventRecord) -> Self {
+        let event = &record.event;
+        Self {
+            schema: record.schema,
+            epoch: record.revision.epoch,
+            number: record.revision.number,
+            time: Some(StoredTime {
+                seconds: event.time.seconds(),
+                nanos: event.time.nanos(),
+            }),
+            actor: event.actor.clone(),
+            team: event.team.clone(),
+            action: format!("{:?}", event.action).to_uppercase(),
+            method: event.method.to_string(),
+            entity: format!("{:?}", event.entity).to_uppercase(),
+            resource: event.resource.clone(),
+            changes: event
+                .changes
+                .iter()
+                .map(|change| StoredChange {
+                    field: change.field.clone(),
+                    before: change.before.clone(),
+                    after: change.after.clone(),
+                })
+                .collect(),
+            source_address: event.source_address.clone(),
+            digest: Vec::new(),
+            request_id: event.request_id.clone(),
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -24,7 +24,10 @@ use crate::{
         metrics::CheckMetrics,
         verify::VerifyPool,
     },
-    store::{Change, Snapshot, StoreError, embedded::EmbeddedStore},
+    store::{
+        Change, Direction, Done, FoundEvent, MutationId, Snapshot, StoreError,
+        embedded::EmbeddedStore,
+    },
 };
 
 /// A store in which something else happens between a decision and its commit, once.
@@ -55,6 +58,18 @@ impl Store for Racing {
         from: Revision,
     ) -> Result<tokio::sync::mpsc::UnboundedReceiver<Change>, StoreError> {
         self.inner.follow(from).await
+    }
+
+    async fn done(&self, id: MutationId, now: Timestamp) -> Result<Option<Done>, StoreError> {
+        self.inner.done(id, now).await
+    }
+
+    async fn events(
+        &self,
+        after: Option<Revision>,
+        direction: Direction,
+    ) -> Result<tokio::sync::mpsc::Receiver<Result<Vec<FoundEvent>, StoreError>>, StoreError> {
+        self.inner.events(after, direction).await
     }
 
     fn durability(&self) -> &'static str {
@@ -125,20 +140,23 @@ impl Scene {
         };
         let batch = Batch {
             reads: vec![(RecordId::Key(key.id), Some(record.revision))],
+            quiet: None,
+            mutation: None,
             writes: vec![match after {
                 Some(after) => Write::Key(Box::new(after), record.secrets),
-                None => Write::DeleteKey(key.id),
+                None => Write::DeleteKey(key.name()),
             }],
             event: Event {
                 time: self.management.now(),
                 actor: "another".into(),
                 team: String::new(),
                 action: Action::Update,
-                method: "UpdateKey",
+                method: "UpdateKey".into(),
                 entity: Entity::Key,
                 resource: key.name().to_string(),
                 changes: Vec::new(),
                 source_address: String::new(),
+                request_id: String::new(),
             },
         };
         *self.store.first.lock().unwrap() = Some(batch);

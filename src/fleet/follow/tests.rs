@@ -2,7 +2,10 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::store::{Batch, CommitError, Snapshot};
+use crate::{
+    domain::time::Timestamp,
+    store::{Batch, CommitError, Direction, Done, FoundEvent, MutationId, Snapshot},
+};
 
 /// A store that says what the test wants it to say.
 struct Scripted(std::sync::Mutex<Option<mpsc::UnboundedReceiver<Change>>>);
@@ -27,6 +30,18 @@ impl Store for Scripted {
 
     async fn follow(&self, _: Revision) -> Result<mpsc::UnboundedReceiver<Change>, StoreError> {
         Ok(self.0.lock().unwrap().take().unwrap())
+    }
+
+    async fn done(&self, _: MutationId, _: Timestamp) -> Result<Option<Done>, StoreError> {
+        Ok(None)
+    }
+
+    async fn events(
+        &self,
+        _: Option<Revision>,
+        _: Direction,
+    ) -> Result<mpsc::Receiver<Result<Vec<FoundEvent>, StoreError>>, StoreError> {
+        Err(StoreError::Failed("scripted".into()))
     }
 
     fn durability(&self) -> &'static str {

@@ -4,12 +4,16 @@ use proptest::prelude::*;
 
 use super::*;
 
-// The fixtures are bytes as version 1 wrote them. They are never made anew: what reads them today has to read them in
-// ten years.
+// The fixtures are bytes as the version of their name wrote them, version 1 if it has none. They are never made anew: what
+// reads them today has to read them in ten years.
 const KEY: &str = include_str!("fixtures/key.hex");
 const SPARSE_KEY: &str = include_str!("fixtures/sparse_key.hex");
 const WORKSPACE: &str = include_str!("fixtures/workspace.hex");
 const EVENT: &str = include_str!("fixtures/event.hex");
+const KEY_2: &str = include_str!("fixtures/key_2.hex");
+const SPARSE_KEY_2: &str = include_str!("fixtures/sparse_key_2.hex");
+const WORKSPACE_2: &str = include_str!("fixtures/workspace_2.hex");
+const TOMBSTONE_2: &str = include_str!("fixtures/tombstone_2.hex");
 
 const KEY_ID: KeyId = KeyId::from_bits(0x0123_4567_89ab_cdef_fedc_ba98_7654_3210);
 const LIGHT_PHC: &str = "$argon2id$v=19$m=256,t=1,p=1$AAECAwQFBgcICQoLDA0ODw$\
@@ -17,7 +21,7 @@ const LIGHT_PHC: &str = "$argon2id$v=19$m=256,t=1,p=1$AAECAwQFBgcICQoLDA0ODw$\
 const HEAVY_PHC: &str = "$argon2id$v=19$m=19456,t=2,p=1$8PHy8/T19vf4+fr7/P3+/w$\
                          MDEyMzQ1Njc4OTo7PD0+P0BBQkNERUZHSElKS0xNTk8";
 
-fn bytes(hex: &str) -> Vec<u8> {
+pub(super) fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> = hex
         .bytes()
         .filter(|byte| !byte.is_ascii_whitespace())
@@ -28,11 +32,11 @@ fn bytes(hex: &str) -> Vec<u8> {
         .collect()
 }
 
-fn revision(number: u64) -> Revision {
+pub(super) fn revision(number: u64) -> Revision {
     Revision { epoch: 1, number }
 }
 
-fn at(seconds: i64, nanos: i32) -> Timestamp {
+pub(super) fn at(seconds: i64, nanos: i32) -> Timestamp {
     Timestamp::new(seconds, nanos).unwrap()
 }
 
@@ -41,7 +45,7 @@ fn workspace_id(text: &str) -> WorkspaceId {
 }
 
 /// What `key.hex` says: every field is set, and none to its default.
-fn key() -> KeyRecord {
+pub(super) fn key() -> KeyRecord {
     KeyRecord {
         key: Key {
             id: KEY_ID,
@@ -113,82 +117,33 @@ fn workspace() -> WorkspaceRecord {
     }
 }
 
-fn event() -> Event {
-    let change = |field: &str, before: &str, after: &str| crate::domain::event::FieldChange {
-        field: field.into(),
-        before: before.into(),
-        after: after.into(),
-    };
-    Event {
-        time: at(1_700_000_001, 7),
-        actor: "workspaces/system/keys/0000000000000000000001".into(),
-        team: "platform".into(),
-        action: Action::Update,
-        method: "DisableKey",
-        entity: Entity::Key,
-        resource: "workspaces/acme-2/keys/0000000000000000000002".into(),
-        changes: vec![
-            change("state", "ACTIVE", "DISABLED"),
-            change("labels.team", "", "payments"),
-        ],
-        source_address: "192.0.2.7".into(),
-    }
-}
-
 fn decoded(id: &RecordId, bytes: &[u8]) -> Stored {
     decode(id, bytes, revision(300))
 }
 
 #[test]
-fn records_of_schema_1_are_read_and_written_as_ever() {
-    for (fixture, record) in [(KEY, key()), (SPARSE_KEY, sparse_key())] {
+fn records_of_every_schema_are_read_and_those_of_the_latest_written_as_ever() {
+    for (fixtures, record) in [
+        ([KEY, KEY_2], key()),
+        ([SPARSE_KEY, SPARSE_KEY_2], sparse_key()),
+    ] {
         let id = RecordId::Key(record.key.id);
-        assert_eq!(encode_key(&record), bytes(fixture));
-        assert_eq!(decoded(&id, &bytes(fixture)), Stored::Key(Box::new(record)));
+        assert_eq!(encode_key(&record), bytes(fixtures[1]));
+        for fixture in fixtures {
+            let due = Stored::Key(Box::new(record.clone()));
+            assert_eq!(decoded(&id, &bytes(fixture)), due);
+        }
     }
     let record = workspace();
     let id = RecordId::Workspace(record.workspace.id.clone());
-    assert_eq!(encode_workspace(&record), bytes(WORKSPACE));
-    assert_eq!(decoded(&id, &bytes(WORKSPACE)), Stored::Workspace(record));
-}
-
-#[test]
-fn an_event_of_schema_1_is_written_as_ever() {
-    let fixture = bytes(EVENT);
-    assert_eq!(encode_event(revision(300), &event()), fixture);
-    // The digest is the last field: a tag, a length and 32 bytes.
-    let (told, digest) = fixture.split_at(fixture.len() - 34);
-    assert_eq!(digest[..2], [0x6a, 32]);
-    assert_eq!(digest[2..], *Sha256::digest(told));
-
-    let message = stored::Event::decode(&*fixture).unwrap();
-    let change = |field: &str, before: &str, after: &str| stored::FieldChange {
-        field: field.into(),
-        before: before.into(),
-        after: after.into(),
-    };
-    let due = stored::Event {
-        schema: 1,
-        epoch: 1,
-        number: 300,
-        time: Some(stored::Time {
-            seconds: 1_700_000_001,
-            nanos: 7,
-        }),
-        actor: "workspaces/system/keys/0000000000000000000001".into(),
-        team: "platform".into(),
-        action: "UPDATE".into(),
-        method: "DisableKey".into(),
-        entity: "KEY".into(),
-        resource: "workspaces/acme-2/keys/0000000000000000000002".into(),
-        changes: vec![
-            change("state", "ACTIVE", "DISABLED"),
-            change("labels.team", "", "payments"),
-        ],
-        source_address: "192.0.2.7".into(),
-        digest: Sha256::digest(told).to_vec(),
-    };
-    assert_eq!(message, due);
+    assert_eq!(encode_workspace(&record), bytes(WORKSPACE_2));
+    for fixture in [WORKSPACE, WORKSPACE_2] {
+        let due = Stored::Workspace(record.clone());
+        assert_eq!(decoded(&id, &bytes(fixture)), due);
+    }
+    assert_eq!(encode_tombstone(revision(300)), bytes(TOMBSTONE_2));
+    let retired = Stored::Retired(revision(300));
+    assert_eq!(decoded(&id, &bytes(TOMBSTONE_2)), retired);
 }
 
 /// Asserts that bytes under an id are refused, for a reason that has `why` in it and tells nothing of a secret.
@@ -233,8 +188,8 @@ fn what_is_no_record_of_this_id_is_unreadable() {
     );
     refused(
         &id,
-        &key_under_own_id(|record| record.schema = 2),
-        "schema 2",
+        &key_under_own_id(|record| record.schema = 3),
+        "schema 3",
     );
     refused(
         &id,
@@ -242,6 +197,7 @@ fn what_is_no_record_of_this_id_is_unreadable() {
         "another kind",
     );
     refused(&id, &bytes(WORKSPACE), "another kind");
+    refused(&id, &bytes(TOMBSTONE_2), "another kind");
     refused(&id, &bytes(SPARSE_KEY), "another key");
     refused(&RecordId::Key(KeyId::from_bits(7)), &good, "another key");
     refused(&id, &of_key(|key| key.key_id.truncate(15)), "another key");
@@ -373,6 +329,7 @@ fn of_its_id_or_unreadable(id: &RecordId, bytes: &[u8]) -> Result<(), TestCaseEr
             prop_assert_eq!(&record.workspace.id, id);
             prop_assert!(record.revision <= revision(300));
         }
+        (RecordId::Workspace(_), Stored::Retired(at)) => prop_assert!(at <= revision(300)),
         (id, stored) => prop_assert!(false, "{:?} under {:?}", stored, id),
     }
     Ok(())
@@ -402,7 +359,7 @@ proptest! {
     #[test]
     fn damaged_records_are_never_another_ids_record(
         id in ids(),
-        fixture in prop::sample::select(vec![KEY, SPARSE_KEY, WORKSPACE, EVENT]),
+        fixture in prop::sample::select(vec![KEY, SPARSE_KEY, WORKSPACE, EVENT, TOMBSTONE_2]),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
         length in prop::option::weighted(0.2, any::<prop::sample::Index>()),
     ) {

@@ -11,14 +11,19 @@ use crate::{
 pub(super) const RECORDS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("records");
 /// (epoch, number) to an encoded event.
 pub(super) const EVENTS: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("events");
+/// A mutation's id to what is kept of it, encoded.
+pub(super) const DONE: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("done");
+/// The mutations by their time (seconds, nanoseconds), so that the oldest can be found. One row for each in `DONE`.
+pub(super) const DONE_TIMES: TableDefinition<(i64, u32, &[u8; 32]), ()> =
+    TableDefinition::new("done_times");
 pub(super) const META: TableDefinition<&str, (u32, u64)> = TableDefinition::new("meta");
 /// `META`: (epoch, number) of the last revision.
 pub(super) const META_HEAD: &str = "head";
 /// `META`: (schema, 0).
 const META_SCHEMA: &str = "schema";
 
-/// The layout of these tables that this version reads and writes.
-const SCHEMA: u32 = 1;
+/// The layout of these tables that this version writes. Version 1 had no mutations; it is taken on as it is.
+const SCHEMA: u32 = 2;
 
 /// Where a store stands that was never written to, in the epoch of a store that has had one history only.
 pub(super) const START: Revision = Revision {
@@ -26,7 +31,8 @@ pub(super) const START: Revision = Revision {
     number: 0,
 };
 
-/// Makes the tables of a new store, checks those of an old one, and answers where it stands.
+/// Makes the tables of a new store, checks those of an old one, adds what an older version's lack, and answers where it
+/// stands.
 pub(super) fn prepare(database: &Database) -> Result<Revision, StoreError> {
     let transaction = database.begin_write().map_err(failed)?;
     let head = {
@@ -36,7 +42,7 @@ pub(super) fn prepare(database: &Database) -> Result<Revision, StoreError> {
             .map_err(failed)?
             .map(|schema| schema.value().0);
         match found {
-            None => drop(meta.insert(META_SCHEMA, (SCHEMA, 0)).map_err(failed)?),
+            None | Some(1) => drop(meta.insert(META_SCHEMA, (SCHEMA, 0)).map_err(failed)?),
             Some(SCHEMA) => {}
             Some(found) => {
                 return Err(StoreError::Schema {
@@ -46,6 +52,8 @@ pub(super) fn prepare(database: &Database) -> Result<Revision, StoreError> {
             }
         }
         transaction.open_table(RECORDS).map_err(failed)?;
+        transaction.open_table(DONE).map_err(failed)?;
+        transaction.open_table(DONE_TIMES).map_err(failed)?;
         let events = transaction.open_table(EVENTS).map_err(failed)?;
         let head = head(&meta)?;
         check_head(head, &events)?;

@@ -8,9 +8,16 @@ use std::{
 use redb::{Database, ReadableTable as _, Table, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
 
-use super::tables::{EVENTS, META, META_HEAD, RECORDS, encode_row, failed};
+use super::{
+    done,
+    quiet::{KeyWrites, Staged},
+    tables::{DONE, EVENTS, META, META_HEAD, RECORDS, encode_row, failed},
+};
 use crate::{
-    domain::{id::Revision, key::KeyRecord},
+    domain::{
+        id::{Revision, WorkspaceId},
+        key::KeyRecord,
+    },
     store::{
         Batch, Change, CommitError, RecordId, StoreError, Stored, WorkspaceRecord, Write, codec,
     },
@@ -46,6 +53,7 @@ pub(super) fn start(
         database,
         shared,
         head,
+        key_writes: KeyWrites::new(head),
         broken: None,
     };
     let thread = thread::Builder::new()
@@ -59,6 +67,7 @@ struct Writer {
     database: Arc<Database>,
     shared: Arc<Mutex<Shared>>,
     head: Revision,
+    key_writes: KeyWrites,
     /// Why nothing is written any more. After a commit that failed nobody knows what is on disk: a later one could write
     /// other changes under revisions that are there already. Opening the store again reads what is.
     broken: Option<StoreError>,
@@ -98,7 +107,7 @@ impl Writer {
         }
     }
 
-    /// Writes the group in one transaction and syncs it. Batches that conflict are answered at once and leave nothing.
+    /// Writes the group in one transaction and syncs it. Batches that are refused are answered at once and leave nothing.
     fn write_durably(
         &mut self,
         group: &mut Vec<Request>,
@@ -106,16 +115,17 @@ impl Writer {
     ) -> Result<(), StoreError> {
         let transaction = self.database.begin_write().map_err(failed)?;
         let mut head = self.head;
+        let mut staged = Staged::default();
         // From the back, so that a failure leaves the batches that were not reached in the group.
         group.reverse();
         while let Some(Request { batch, answer }) = group.pop() {
-            match write_batch(&transaction, batch, head) {
+            match write_batch(&transaction, batch, head, &self.key_writes, &mut staged) {
                 Ok(change) => {
                     head = change.revision;
                     written.push(Written { change, answer });
                 }
-                Err(CommitError::Conflict(id)) => drop(answer.send(Err(CommitError::Conflict(id)))),
-                Err(CommitError::Failed(error)) => {
+                Err(Refusal::Batch(refused)) => drop(answer.send(Err(refused))),
+                Err(Refusal::Group(error)) => {
                     drop(answer.send(Err(CommitError::Failed(error.clone()))));
                     return Err(error);
                 }
@@ -133,7 +143,9 @@ impl Writer {
             let error = failed(error);
             self.broken = Some(error.clone());
             error
-        })
+        })?;
+        self.key_writes.merge(staged);
+        Ok(())
     }
 
     /// Tells followers, then the callers.
@@ -167,38 +179,68 @@ impl Drop for EndFollowing {
     }
 }
 
-/// Checks a batch's read set, then writes its records and its event as the revision after `head`.
+/// Why a batch was not written.
+enum Refusal {
+    /// This batch is refused and left nothing, and the others go on.
+    Batch(CommitError),
+    /// The transaction cannot be trusted any more.
+    Group(StoreError),
+}
+
+impl Refusal {
+    fn conflict(id: RecordId) -> Self {
+        Self::Batch(CommitError::Conflict(id))
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::Group(error)
+    }
+}
+
+/// Checks a batch, then writes its records, its event and its mutation's name as the revision after `head`.
 fn write_batch(
     transaction: &WriteTransaction,
     batch: Batch,
     head: Revision,
-) -> Result<Change, CommitError> {
+    key_writes: &KeyWrites,
+    staged: &mut Staged,
+) -> Result<Change, Refusal> {
+    let mut records = transaction.open_table(RECORDS).map_err(failed)?;
+    check(transaction, &records, &batch, head, key_writes, staged)?;
     let Batch {
-        reads,
+        reads: _,
+        quiet: _,
+        mutation,
         writes,
         event,
     } = batch;
-    let mut records = transaction.open_table(RECORDS).map_err(failed)?;
-    for (id, expected) in reads {
-        if current_revision(&records, &id, head)? != expected {
-            return Err(CommitError::Conflict(id));
-        }
-    }
 
     let revision = head.next();
     let mut changed = Vec::with_capacity(writes.len());
+    let mut first = None;
     for write in writes {
+        if let Some(workspace) = key_workspace(&write) {
+            staged.note(workspace, revision);
+        }
         let (id, stored, bytes) = encode(write, revision);
         let row = encode_row(&id);
-        match bytes {
-            Some(bytes) => drop(records.insert(&*row, &*bytes).map_err(failed)?),
+        match &bytes {
+            Some(bytes) => drop(records.insert(&*row, &**bytes).map_err(failed)?),
             None => drop(records.remove(&*row).map_err(failed)?),
+        }
+        if changed.is_empty() && mutation.is_some() {
+            first = bytes;
         }
         changed.push((id, stored));
     }
 
+    if let Some(mutation) = mutation {
+        done::write(transaction, mutation, revision, event.time, first)?;
+    }
     let mut events = transaction.open_table(EVENTS).map_err(failed)?;
-    let bytes = codec::encode_event(revision, &event);
+    let bytes = codec::events::encode_event(revision, &event);
     events
         .insert((revision.epoch, revision.number), &*bytes)
         .map_err(failed)?;
@@ -206,6 +248,58 @@ fn write_batch(
         revision,
         records: changed,
     })
+}
+
+/// Refuses a batch that must not be written. Nothing has been by then.
+fn check(
+    transaction: &WriteTransaction,
+    records: &Records<'_>,
+    batch: &Batch,
+    head: Revision,
+    key_writes: &KeyWrites,
+    staged: &Staged,
+) -> Result<(), Refusal> {
+    // Before the read set, which a mutation that was made has itself changed.
+    if let Some(mutation) = &batch.mutation {
+        let known = transaction.open_table(DONE).map_err(failed)?;
+        match done::find(&known, mutation.id, batch.event.time, head) {
+            Ok(None) => {}
+            Ok(Some(done)) => return Err(Refusal::Batch(CommitError::Repeated(Box::new(done)))),
+            // Whether it was made is just what nobody can tell.
+            Err(error) => return Err(Refusal::Batch(CommitError::Failed(error))),
+        }
+    }
+    for (id, expected) in &batch.reads {
+        if current_revision(records, id, head)? != *expected {
+            return Err(Refusal::conflict(id.clone()));
+        }
+    }
+    if let Some((workspace, since)) = &batch.quiet
+        && key_writes.last(workspace, staged) > *since
+    {
+        return Err(Refusal::conflict(RecordId::Workspace(workspace.clone())));
+    }
+    for write in &batch.writes {
+        let workspace = match write {
+            Write::Key(..) | Write::DeleteKey(_) => continue,
+            Write::Workspace(workspace) => &workspace.id,
+            Write::DeleteWorkspace(id) => id,
+        };
+        let id = RecordId::Workspace(workspace.clone());
+        if let Stored::Retired(_) = current(records, &id, head)? {
+            return Err(Refusal::conflict(id));
+        }
+    }
+    Ok(())
+}
+
+/// The workspace one of whose keys is written or deleted.
+fn key_workspace(write: &Write) -> Option<&WorkspaceId> {
+    match write {
+        Write::Key(key, _) => Some(&key.workspace),
+        Write::DeleteKey(name) => Some(&name.workspace),
+        Write::Workspace(_) | Write::DeleteWorkspace(_) => None,
+    }
 }
 
 /// A written record as followers get it, and as it is stored; `None`: not any more.
@@ -236,23 +330,35 @@ fn encode(write: Write, revision: Revision) -> (RecordId, Stored, Option<Vec<u8>
                 Some(bytes),
             )
         }
-        Write::DeleteKey(id) => (RecordId::Key(id), Stored::Gone, None),
+        Write::DeleteKey(name) => (RecordId::Key(name.id), Stored::Gone, None),
+        Write::DeleteWorkspace(id) => (
+            RecordId::Workspace(id),
+            Stored::Retired(revision),
+            Some(codec::encode_tombstone(revision)),
+        ),
     }
+}
+
+type Records<'a> = Table<'a, &'static [u8], &'static [u8]>;
+
+/// What stands under an id.
+fn current(records: &Records<'_>, id: &RecordId, head: Revision) -> Result<Stored, StoreError> {
+    let found = records.get(&*encode_row(id)).map_err(failed)?;
+    Ok(found.map_or(Stored::Gone, |bytes| codec::decode(id, bytes.value(), head)))
 }
 
 /// The revision of a record, or `None` if there is none.
 fn current_revision(
-    records: &Table<'_, &'static [u8], &'static [u8]>,
+    records: &Records<'_>,
     id: &RecordId,
     head: Revision,
-) -> Result<Option<Revision>, CommitError> {
-    let Some(bytes) = records.get(&*encode_row(id)).map_err(failed)? else {
-        return Ok(None);
-    };
-    match codec::decode(id, bytes.value(), head) {
+) -> Result<Option<Revision>, Refusal> {
+    match current(records, id, head)? {
+        Stored::Gone => Ok(None),
         Stored::Key(record) => Ok(Some(record.revision)),
         Stored::Workspace(record) => Ok(Some(record.revision)),
+        Stored::Retired(revision) => Ok(Some(revision)),
         // Nobody can have read it, so no change can have been decided on it.
-        Stored::Unreadable(_) | Stored::Gone => Err(CommitError::Conflict(id.clone())),
+        Stored::Unreadable(_) => Err(Refusal::conflict(id.clone())),
     }
 }
