@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::{id::TokenPrefix, time::Timestamp, workspace::Workspace};
 use crate::gate::testing::{Gate, at, issue, key};
 
 fn slots(keyring: &Keyring, id: KeyId) -> Vec<Arc<Slot>> {
@@ -91,6 +92,42 @@ async fn unreadable_records_are_counted_while_they_stand_there() {
     gate.apply(RecordId::Key(second.id), Stored::Gone);
     assert_eq!((keyring.unreadable(), keyring.len()), (1, 1));
     assert!(matches!(keyring.record(first.id), Found::Record(_)));
+}
+
+#[tokio::test]
+async fn a_retired_workspace_is_gone_and_no_key_is() {
+    let mut gate = Gate::new();
+    let keyring = gate.keyring.reader();
+    let id = WorkspaceId::parse("acme").unwrap();
+    let now = Timestamp::from_unix_nanos(0);
+    let workspace = Workspace {
+        id: id.clone(),
+        display_name: String::new(),
+        token_prefix: TokenPrefix::default(),
+        create_time: now,
+        update_time: now,
+    };
+    let revision = Revision {
+        epoch: 1,
+        number: 1,
+    };
+    let record = WorkspaceRecord {
+        workspace,
+        revision,
+    };
+    let record_id = RecordId::Workspace(id.clone());
+    gate.apply(record_id.clone(), Stored::Workspace(record));
+    assert!(keyring.workspace(&id).is_some());
+    gate.apply(record_id, Stored::Retired(revision));
+    assert!(keyring.workspace(&id).is_none());
+    assert_eq!(keyring.unreadable(), 0);
+
+    // Keys leave no tombstones, so one in a key's place cannot be believed.
+    let key = key();
+    gate.put_new(key.clone());
+    gate.apply(RecordId::Key(key.id), Stored::Retired(revision));
+    assert!(matches!(keyring.record(key.id), Found::Unreadable));
+    assert_eq!(keyring.unreadable(), 1);
 }
 
 #[test]
