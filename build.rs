@@ -5,6 +5,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const PROTOS: &[&str] = &[
+    "portcullis/v1/audit_service.proto",
     "portcullis/v1/check_service.proto",
     "portcullis/v1/error_reason.proto",
     "portcullis/v1/fleet_service.proto",

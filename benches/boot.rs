@@ -17,10 +17,11 @@ use portcullis::{
     domain::{
         event::{Action, Entity, Event},
         id::{TokenPrefix, WorkspaceId},
-        key::{Key, Labels},
+        key::Key,
         permission::PermissionSet,
         secret::{GeneratedSecret, Secret},
         source::IpAllowlist,
+        text::TextMap,
         time::Timestamp,
     },
     fleet::Fleet,
@@ -176,10 +177,12 @@ async fn fill(directory: &Path, keys: u64) {
         disabled: false,
         permissions: permissions[pick(number, permissions.len())].clone(),
         ip_allowlist: IpAllowlist::default(),
-        labels: Labels::default(),
+        labels: TextMap::default(),
+        settings: TextMap::default(),
         create_time: at(number),
         update_time: at(number),
         expire_time: None,
+        archive_time: None,
     };
     for first in (0..keys).step_by(usize::try_from(BATCH).expect("it fits")) {
         let writes = (first..keys.min(first + BATCH))

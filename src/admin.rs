@@ -2,6 +2,7 @@
 //! committed ([`mutation`], the one way to change a record). The `*_service` files put gRPC in front.
 
 pub mod bootstrap;
+pub mod call;
 pub mod caller;
 mod convert;
 mod failure;

@@ -13,6 +13,7 @@ pub mod key;
 pub mod name;
 pub mod permission;
 pub mod secret;
+pub mod setting;
 pub mod source;
 pub mod text;
 pub mod time;

@@ -138,7 +138,10 @@ pub struct Batch {
     pub quiet: Option<(WorkspaceId, Revision)>,
     /// Makes the batch one that is written once, however often it is committed.
     pub mutation: Option<Mutation>,
-    /// The records to write.
+    /// The records to write. If there are none, for a call that found everything as it wants it, the batch takes no revision
+    /// and leaves no event: only its mutation is known from then on, with the first record of the read set, which must be
+    /// there, as its result, and the batch answers that record's revision. A repetition that comes after the record was
+    /// changed by others then changes nothing either.
     pub writes: Vec<Write>,
     /// What the audit log says of it.
     pub event: Event,
@@ -164,7 +167,8 @@ pub struct Done {
     pub fingerprint: [u8; 32],
     /// The revision that it was committed as.
     pub revision: Revision,
-    /// The batch's first record as it was written then: `Gone` for a key's deletion, and if the batch wrote none.
+    /// The batch's first record as it was written then, `Gone` for a key's deletion; if it wrote none, the first that it
+    /// read.
     pub result: Stored,
 }
 

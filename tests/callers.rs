@@ -25,6 +25,7 @@ async fn issue(clients: &Clients, permissions: &[&str]) -> Result<IssuedKey, Sta
     let request = CreateKeyRequest {
         parent: SYSTEM.into(),
         key: Some(key_named("", permissions)),
+        ..CreateKeyRequest::default()
     };
     let issued = clients.keys.clone().create_key(request).await?;
     Ok(issued.into_inner())
@@ -40,6 +41,7 @@ async fn disable(admin: &Clients, name: &str) -> Result<Key, Status> {
     let request = DisableKeyRequest {
         name: name.into(),
         etag: String::new(),
+        ..DisableKeyRequest::default()
     };
     let disabled = admin.keys.clone().disable_key(request).await?;
     Ok(disabled.into_inner())
@@ -66,6 +68,7 @@ async fn create_workspace(root: &Clients, id: &str) {
     let request = CreateWorkspaceRequest {
         workspace_id: id.into(),
         workspace: None,
+        ..CreateWorkspaceRequest::default()
     };
     root.workspaces
         .clone()
@@ -170,17 +173,43 @@ async fn touch(caller: &Clients, call: &str, name: &str) -> Result<Response<()>,
         }
         "change nothing" => drop(keys.update_key(update(changed, &["description"])).await?),
         "disable" | "disable the disabled" => {
-            drop(keys.disable_key(DisableKeyRequest { name, etag }).await?);
+            drop(
+                keys.disable_key(DisableKeyRequest {
+                    name,
+                    etag,
+                    ..DisableKeyRequest::default()
+                })
+                .await?,
+            );
         }
         "enable the disabled" | "enable the enabled" => {
-            drop(keys.enable_key(EnableKeyRequest { name, etag }).await?);
+            drop(
+                keys.enable_key(EnableKeyRequest {
+                    name,
+                    etag,
+                    ..EnableKeyRequest::default()
+                })
+                .await?,
+            );
         }
-        "reset" => drop(keys.reset_secret(ResetSecretRequest { name, etag }).await?),
+        "reset" => drop(
+            keys.reset_secret(ResetSecretRequest {
+                name,
+                etag,
+                ..ResetSecretRequest::default()
+            })
+            .await?,
+        ),
         "delete" => {
             let force = true;
             drop(
-                keys.delete_key(DeleteKeyRequest { name, force, etag })
-                    .await?,
+                keys.delete_key(DeleteKeyRequest {
+                    name,
+                    force,
+                    etag,
+                    ..DeleteKeyRequest::default()
+                })
+                .await?,
             );
         }
         other => unreachable!("{other} is no call"),
@@ -309,6 +338,7 @@ async fn system_keys(root: &Clients) -> Vec<Key> {
         parent: SYSTEM.into(),
         page_size: 1_000,
         page_token: String::new(),
+        ..ListKeysRequest::default()
     };
     let listed = root.keys.clone().list_keys(request).await;
     listed.expect("root may").into_inner().keys
@@ -374,6 +404,7 @@ async fn from_a_narrow_credential_no_wider_one_is_reached() {
                 let request = ResetSecretRequest {
                     name: target.name.clone(),
                     etag: String::new(),
+                    ..ResetSecretRequest::default()
                 };
                 let reset = caller.keys.clone().reset_secret(request).await;
                 reset.map(|issued| Some(issued.into_inner()))
@@ -669,6 +700,7 @@ async fn on_the_socket_a_credential_counts_and_without_one_the_operator() {
     let request = || CreateKeyRequest {
         parent: "workspaces/default".into(),
         key: Some(key()),
+        ..CreateKeyRequest::default()
     };
     let refused = narrow.keys.clone().create_key(request()).await;
     let reason = ErrorReason::CredentialInvalid;

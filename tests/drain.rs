@@ -514,7 +514,7 @@ async fn an_answer_that_is_read_slowly_is_sent_to_its_end() {
     let list = portcullis::proto::v1::ListKeysRequest {
         parent: "workspaces/default".into(),
         page_size: 1_000,
-        page_token: String::new(),
+        ..portcullis::proto::v1::ListKeysRequest::default()
     };
     message.put_u8(0);
     message.put_u32(u32::try_from(list.encoded_len()).expect("it is short"));

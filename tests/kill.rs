@@ -119,6 +119,7 @@ impl Worker {
         let create = CreateKeyRequest {
             parent: "workspaces/default".into(),
             key: Some(key_named(&display_name, &["a"])),
+            ..CreateKeyRequest::default()
         };
         // A cut-off create left, if anything, a key whose name nobody knows; the listing judges it.
         let Some(issued) = answered(self.admin.keys.create_key(create).await) else {
@@ -157,15 +158,34 @@ impl Worker {
         let keys = &mut self.admin.keys;
         let mut token = None;
         let acknowledged = match call {
-            Call::Disable => {
-                answered(keys.disable_key(DisableKeyRequest { name, etag }).await).is_some()
-            }
-            Call::Enable => {
-                answered(keys.enable_key(EnableKeyRequest { name, etag }).await).is_some()
-            }
+            Call::Disable => answered(
+                keys.disable_key(DisableKeyRequest {
+                    name,
+                    etag,
+                    ..DisableKeyRequest::default()
+                })
+                .await,
+            )
+            .is_some(),
+            Call::Enable => answered(
+                keys.enable_key(EnableKeyRequest {
+                    name,
+                    etag,
+                    ..EnableKeyRequest::default()
+                })
+                .await,
+            )
+            .is_some(),
             Call::Reset => {
-                token = answered(keys.reset_secret(ResetSecretRequest { name, etag }).await)
-                    .map(|key| key.token);
+                token = answered(
+                    keys.reset_secret(ResetSecretRequest {
+                        name,
+                        etag,
+                        ..ResetSecretRequest::default()
+                    })
+                    .await,
+                )
+                .map(|key| key.token);
                 token.is_some()
             }
             Call::Rename => {
@@ -184,6 +204,7 @@ impl Worker {
                     name,
                     force: true,
                     etag,
+                    ..DeleteKeyRequest::default()
                 })
                 .await,
             )
@@ -282,6 +303,7 @@ async fn list(admin: &Clients) -> HashMap<String, Key> {
             parent: "workspaces/default".into(),
             page_size: 1000,
             page_token,
+            ..ListKeysRequest::default()
         };
         let page = admin
             .keys

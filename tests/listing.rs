@@ -20,6 +20,7 @@ async fn page(admin: &Clients, size: i32, token: &str) -> ListKeysResponse {
         parent: "workspaces/default".into(),
         page_size: size,
         page_token: token.into(),
+        ..ListKeysRequest::default()
     };
     let listed = admin.keys.clone().list_keys(request).await;
     listed.expect("a page").into_inner()
@@ -50,6 +51,7 @@ async fn delete(admin: &Clients, name: &str) {
         name: name.into(),
         force: true,
         etag: String::new(),
+        ..DeleteKeyRequest::default()
     };
     let deleted = admin.keys.clone().delete_key(request).await;
     deleted.expect("the key is there to go");

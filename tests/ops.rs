@@ -44,7 +44,11 @@ async fn metrics_count_what_happened() {
     };
     gate.ask(malformed).await;
     let (etag, mut keys) = (String::new(), admin.keys.clone());
-    let disable = DisableKeyRequest { name, etag };
+    let disable = DisableKeyRequest {
+        name,
+        etag,
+        ..DisableKeyRequest::default()
+    };
     keys.disable_key(disable).await.expect("disabled");
     gate.ask(check(&token)).await;
 
@@ -93,18 +97,21 @@ async fn logs_hold_no_secret_at_any_level() {
         let reset = ResetSecretRequest {
             name: name.clone(),
             etag: etag.clone(),
+            ..ResetSecretRequest::default()
         };
         let fresh = keys.reset_secret(reset).await.expect("reset").into_inner();
         gate.ask(check(&fresh.token)).await;
         let enable = EnableKeyRequest {
             name: name.clone(),
             etag: etag.clone(),
+            ..EnableKeyRequest::default()
         };
         keys.enable_key(enable).await.expect("enabled");
         let delete = DeleteKeyRequest {
             name,
             force: true,
             etag,
+            ..DeleteKeyRequest::default()
         };
         keys.delete_key(delete).await.expect("deleted");
 

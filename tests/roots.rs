@@ -47,6 +47,7 @@ impl Way {
                 let request = DisableKeyRequest {
                     name,
                     etag: String::new(),
+                    ..DisableKeyRequest::default()
                 };
                 return keys.disable_key(request).await.map(|_| Response::new(()));
             }
@@ -55,6 +56,7 @@ impl Way {
                     name,
                     force: true,
                     etag: String::new(),
+                    ..DeleteKeyRequest::default()
                 };
                 return keys.delete_key(request).await.map(|_| Response::new(()));
             }
@@ -104,6 +106,7 @@ async fn create(admin: &Clients, key: Key) -> String {
     let request = CreateKeyRequest {
         parent: "workspaces/system".into(),
         key: Some(key),
+        ..CreateKeyRequest::default()
     };
     let issued = admin.keys.clone().create_key(request).await;
     issued
@@ -123,6 +126,7 @@ async fn system_keys(admin: &Clients) -> Vec<Key> {
         parent: "workspaces/system".into(),
         page_size: 1_000,
         page_token: String::new(),
+        ..ListKeysRequest::default()
     };
     let page = admin.keys.clone().list_keys(request).await;
     page.expect("a page").into_inner().keys
@@ -215,12 +219,14 @@ async fn the_last_root_stays_as_it_is() {
     let reset = ResetSecretRequest {
         name: root.clone(),
         etag: String::new(),
+        ..ResetSecretRequest::default()
     };
     keys.reset_secret(reset).await.expect("a new secret");
     let request = DeleteKeyRequest {
         name: root.clone(),
         force: false,
         etag: String::new(),
+        ..DeleteKeyRequest::default()
     };
     assert_refused(
         "without force",
@@ -291,6 +297,7 @@ async fn with_another_root_in_force_each_way_is_open() {
     let request = EnableKeyRequest {
         name: disabled,
         etag: String::new(),
+        ..EnableKeyRequest::default()
     };
     local.keys.clone().enable_key(request).await.expect("back");
     Way::Disable
@@ -366,6 +373,7 @@ async fn a_root_token_that_opens_nothing_is_not_advertised() {
     let request = ResetSecretRequest {
         name: first_root(&local).await,
         etag: String::new(),
+        ..ResetSecretRequest::default()
     };
     local.keys.clone().reset_secret(request).await.expect("new");
     let token = server.root_token();

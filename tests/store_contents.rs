@@ -143,6 +143,7 @@ async fn a_key_whose_record_was_tampered_with_is_not_decided_on() {
     let disable = |issued| DisableKeyRequest {
         name: name_of(issued),
         etag: String::new(),
+        ..DisableKeyRequest::default()
     };
     let mut keys = admin.keys.clone();
     keys.disable_key(disable(&whole[3]))

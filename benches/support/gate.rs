@@ -1,16 +1,18 @@
 //! A gate without listeners, with keys that are as large as most.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use portcullis::{
     domain::{
         credential::NativeToken,
         id::{KeyId, Revision, TokenPrefix, WorkspaceId},
-        key::{Key, KeyRecord, Labels},
+        key::{Key, KeyRecord},
         permission::PermissionSet,
         secret::{GeneratedSecret, Secret},
         source::IpAllowlist,
+        text::TextMap,
         time::Timestamp,
+        workspace::Workspace,
     },
     gate::{
         checker::{Answer, Checker, Credential, Parts, Question},
@@ -20,7 +22,7 @@ use portcullis::{
         metrics::CheckMetrics,
         verify::VerifyPool,
     },
-    store::{RecordId, Stored},
+    store::{RecordId, Stored, WorkspaceRecord},
 };
 use tokio::runtime::Runtime;
 
@@ -46,7 +48,23 @@ impl Gate {
     /// An empty one.
     pub fn new() -> Self {
         let pool = Runtime::new().expect("threads can be started");
-        let writer = KeyringWriter::new();
+        let mut writer = KeyringWriter::new();
+        let workspace = Workspace::new(
+            WorkspaceId::default_workspace(),
+            TokenPrefix::default(),
+            Timestamp::from_unix_nanos(1),
+        );
+        let record = WorkspaceRecord {
+            revision: Revision {
+                epoch: 1,
+                number: 1,
+            },
+            workspace,
+        };
+        writer.place(
+            RecordId::Workspace(WorkspaceId::default_workspace()),
+            Stored::Workspace(record),
+        );
         let verify = Arc::new(VerifyPool::new(pool.handle().clone()).expect("there is randomness"));
         let parts = Parts {
             keyring: writer.reader(),
@@ -108,10 +126,12 @@ impl Issued {
             disabled: false,
             permissions: PermissionSet::new(["otp.send", "sms.read", "sms.send"]),
             ip_allowlist: IpAllowlist::default(),
-            labels: [("team", "payments")].into_iter().collect::<Labels>(),
+            labels: [("team", "payments")].into_iter().collect::<TextMap>(),
+            settings: TextMap::default(),
             create_time: Timestamp::from_unix_nanos(1),
             update_time: Timestamp::from_unix_nanos(1),
             expire_time: Some(Timestamp::new(253_000_000_000, 0).expect("year 9987")),
+            archive_time: None,
         };
         let secret = GeneratedSecret::from_random(id, &mut fill_random);
         let sealed = seal(&secret);
@@ -133,6 +153,8 @@ impl Issued {
     }
 }
 
+static NO_SETTINGS: BTreeMap<String, String> = BTreeMap::new();
+
 /// A question for one permission, from a known source.
 pub fn question<'a>(credential: &'a str, permissions: &'a [String]) -> Question<'a> {
     Question {
@@ -140,6 +162,7 @@ pub fn question<'a>(credential: &'a str, permissions: &'a [String]) -> Question<
         workspace: "default",
         permissions,
         source: Some(IpAddr::from([10, 0, 99, 7])),
+        settings: &NO_SETTINGS,
         labels: &[],
     }
 }

@@ -15,10 +15,11 @@ use crate::{
         credential::NativeToken,
         event::{Action, Entity, Event, key_changes},
         id::{KeyId, TokenPrefix, WorkspaceId},
-        key::{Key, Labels},
+        key::Key,
         permission::PermissionSet,
         secret::{GeneratedSecret, Secret},
         source::IpAllowlist,
+        text::TextMap,
         time::Timestamp,
         workspace::Workspace,
     },
@@ -239,18 +240,17 @@ fn first_batch(key_id: KeyId, token_prefix: TokenPrefix, sealed: Secret, now: Ti
         disabled: false,
         permissions: PermissionSet::any(),
         ip_allowlist: IpAllowlist::default(),
-        labels: Labels::default(),
+        labels: TextMap::default(),
+        settings: TextMap::default(),
         create_time: now,
         update_time: now,
         expire_time: None,
+        archive_time: None,
     };
     let workspace = |id, display_name: &str| {
         Write::Workspace(Workspace {
-            id,
             display_name: display_name.to_owned(),
-            token_prefix: TokenPrefix::default(),
-            create_time: now,
-            update_time: now,
+            ..Workspace::new(id, TokenPrefix::default(), now)
         })
     };
     Batch {

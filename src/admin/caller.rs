@@ -14,8 +14,10 @@ use tonic::{
 use super::Failure;
 use crate::{
     domain::{
-        grant::{Act, Grants},
+        grant::{Act, Authority},
         id::{Revision, WorkspaceId},
+        key::Key,
+        name::KeyName,
     },
     gate::checker::{Checker, Credential},
     store::RecordId,
@@ -32,7 +34,27 @@ pub struct Caller {
     pub source_address: String,
     /// What its authority rests on, which must not have changed when its change is committed.
     pub(super) read: Option<(RecordId, Revision)>,
-    grants: Grants,
+    authority: Authority,
+}
+
+/// Which keys of a workspace a caller may see or change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// Every one.
+    All,
+    /// Those that it created itself.
+    Own(String),
+}
+
+impl Reach {
+    /// True if the key is within reach.
+    #[must_use]
+    pub fn covers(&self, key: &Key) -> bool {
+        match self {
+            Self::All => true,
+            Self::Own(principal) => *key.owner == **principal,
+        }
+    }
 }
 
 impl Caller {
@@ -65,7 +87,7 @@ impl Caller {
             return Err(Failure::CredentialInvalid);
         };
         // What is no grant was refused when it was written; should one stand there all the same, it gives nothing.
-        let grants = Grants::parse(&key.permissions).map_err(|_| Failure::CredentialInvalid)?;
+        let authority = Authority::of(&key).map_err(|_| Failure::CredentialInvalid)?;
         Ok(Self {
             principal: key.name().to_string(),
             team: key.labels.get("team").unwrap_or_default().to_owned(),
@@ -73,7 +95,7 @@ impl Caller {
                 .map(|address| address.to_string())
                 .unwrap_or_default(),
             read: Some((RecordId::Key(key.id), revision)),
-            grants,
+            authority,
         })
     }
 
@@ -87,7 +109,7 @@ impl Caller {
             team: String::new(),
             source_address: String::new(),
             read: None,
-            grants: Grants::root(),
+            authority: Authority::root(),
         }
     }
 
@@ -97,10 +119,30 @@ impl Caller {
     /// # Errors
     /// [`Failure::NotPermitted`].
     pub fn require(&self, act: Act, workspace: &WorkspaceId) -> Result<(), Failure> {
-        if self.grants.allow(act, workspace) {
+        if self.may(act, workspace) {
             return Ok(());
         }
         Err(Failure::NotPermitted(act, Some(workspace.clone())))
+    }
+
+    /// Which keys of the workspace the caller may do this with: see them, or change them.
+    ///
+    /// # Errors
+    /// [`Failure::NotPermitted`] if with none.
+    pub fn reach(&self, act: Act, workspace: &WorkspaceId) -> Result<Reach, Failure> {
+        if self.may(act, workspace) {
+            Ok(Reach::All)
+        } else if self.may(Act::KeysOwn, workspace) {
+            Ok(Reach::Own(self.principal.clone()))
+        } else {
+            Err(Failure::NotPermitted(act, Some(workspace.clone())))
+        }
+    }
+
+    /// True if the caller may do this in this workspace.
+    #[must_use]
+    pub fn may(&self, act: Act, workspace: &WorkspaceId) -> bool {
+        self.authority.grants().allow(act, workspace)
     }
 
     /// Goes on only if the caller may do this everywhere.
@@ -108,7 +150,7 @@ impl Caller {
     /// # Errors
     /// [`Failure::NotPermitted`].
     pub fn require_everywhere(&self, act: Act) -> Result<(), Failure> {
-        if self.grants.allow_everywhere(act) {
+        if self.authority.grants().allow_everywhere(act) {
             Ok(())
         } else {
             Err(Failure::NotPermitted(act, None))
@@ -118,20 +160,30 @@ impl Caller {
     /// True if the caller may know that the workspace exists.
     #[must_use]
     pub fn sees(&self, workspace: &WorkspaceId) -> bool {
-        self.grants.see(workspace)
+        self.authority.grants().see(workspace)
     }
 
-    /// Goes on only if the caller holds all of the grants: nobody gives away, or lays hands on, more than they have.
+    /// Goes on if the key is none of the `system` workspace, or the caller's authority covers all of its: nobody gives away,
+    /// or lays hands on, more than they have.
     ///
     /// # Errors
-    /// [`Failure::GrantExceedsCaller`].
-    pub fn require_superset_of(&self, grants: &Grants) -> Result<(), Failure> {
-        if self.grants.cover(grants) {
+    /// [`Failure::GrantExceedsCaller`]; or the key's permissions are no grants.
+    pub fn require_cover(&self, key: &Key) -> Result<(), Failure> {
+        if !key.workspace.is_system() {
+            return Ok(());
+        }
+        let asked = Authority::of(key).map_err(|why| Failure::invalid("key.permissions", why))?;
+        if self.authority.covers(&asked) {
             Ok(())
         } else {
             Err(Failure::GrantExceedsCaller)
         }
     }
+}
+
+/// What a caller that reaches its own keys only is told of every other, whether it exists or not.
+pub(super) fn out_of_reach(act: Act, name: &KeyName) -> Failure {
+    Failure::NotPermitted(act, Some(name.workspace.clone()))
 }
 
 /// The credential in the call's metadata. More than one, or one that is not text, is none that we accept.

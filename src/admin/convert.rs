@@ -1,28 +1,36 @@
 //! Messages ⇄ domain types. Every malformed field of a request is named at once.
 
+mod workspaces;
+
+use std::{collections::BTreeMap, time::Duration};
+
 use prost_types::FieldMask;
 
+pub(super) use self::workspaces::{read_new_workspace, read_workspace_edit, show_workspace};
 use super::{
     Failure,
-    key_changes::KeyEdit,
-    keys::{Issued, NewKey},
+    call::Call,
+    caller::Caller,
+    key_changes::{KeyEdit, MAX_OVERLAP},
+    keys::{Issued, KeyView, NewKey},
 };
 use crate::{
     domain::{
         Invalid,
         grant::Grants,
         id::{KeyId, WorkspaceId},
-        key::{Key, KeyRecord, Labels, State},
-        name::{KeyName, of_workspace, parse_workspace},
+        key::{Key, KeyRecord, State},
+        name::{KeyName, parse_workspace},
         permission::{self, PermissionSet},
+        secret::GeneratedSecret,
+        setting::{MAX_NAME, MAX_SETTINGS},
         source::IpAllowlist,
-        text,
+        text::{self, TextMap, is_dotted_name},
         time::Timestamp,
-        workspace::Workspace,
+        workspace::Access,
     },
     gate::keyring::ListPosition,
     proto::v1,
-    store::WorkspaceRecord,
 };
 
 /// Collects what is wrong with a request.
@@ -30,7 +38,7 @@ use crate::{
 pub(super) struct Violations(Vec<(String, String)>);
 
 impl Violations {
-    fn add(&mut self, field: impl Into<String>, why: impl ToString) {
+    pub(super) fn add(&mut self, field: impl Into<String>, why: impl ToString) {
         self.0.push((field.into(), why.to_string()));
     }
 
@@ -52,6 +60,16 @@ impl Violations {
     }
 }
 
+/// A call with what tells it from others: its request, without the id that was taken out of it.
+pub(super) fn call_of(
+    caller: Caller,
+    method: &'static str,
+    request_id: String,
+    request: &impl prost::Message,
+) -> Call {
+    Call::new(caller, method, request_id, &request.encode_to_vec())
+}
+
 /// Reads a workspace's name.
 pub(super) fn read_workspace_name(field: &str, name: &str) -> Result<WorkspaceId, Failure> {
     parse_workspace(name).map_err(|why| Failure::invalid(field, why))
@@ -63,23 +81,26 @@ pub(super) fn read_key_name(field: &str, name: &str) -> Result<KeyName, Failure>
 }
 
 /// The fields of a key that a caller may set.
-const SETTABLE: [&str; 6] = [
+const SETTABLE: [&str; 7] = [
     "display_name",
     "description",
     "permissions",
     "ip_allowlist",
     "labels",
     "expire_time",
+    "settings",
 ];
 /// The fields that only the server sets.
-const OUTPUT_ONLY: [&str; 10] = [
+const OUTPUT_ONLY: [&str; 12] = [
     "name",
     "key_id",
     "owner",
     "token_hint",
     "state",
+    "access",
     "create_time",
     "update_time",
+    "archive_time",
     "secrets",
     "etag",
     "revision",
@@ -95,6 +116,7 @@ pub(super) fn read_new_key(key: v1::Key, workspace: &WorkspaceId) -> Result<NewK
         ip_allowlist,
         labels,
         expire_time,
+        settings,
     } = read_fields(key, workspace, |_| true)?;
     Ok(NewKey {
         display_name: display_name.unwrap_or_default(),
@@ -103,6 +125,7 @@ pub(super) fn read_new_key(key: v1::Key, workspace: &WorkspaceId) -> Result<NewK
         ip_allowlist: ip_allowlist.unwrap_or_default(),
         labels: labels.unwrap_or_default(),
         expire_time: expire_time.flatten(),
+        settings: settings.unwrap_or_default(),
     })
 }
 
@@ -122,6 +145,7 @@ pub(super) fn read_edit(
             ip_allowlist,
             labels,
             expire_time,
+            settings,
             ..
         } = &key;
         let populated = [
@@ -131,6 +155,7 @@ pub(super) fn read_edit(
             !ip_allowlist.is_empty(),
             !labels.is_empty(),
             expire_time.is_some(),
+            !settings.is_empty(),
         ];
         return read_fields(key, workspace, |place| populated[place]);
     }
@@ -143,21 +168,34 @@ pub(super) fn read_edit(
         }
         return read_fields(key, workspace, |_| true);
     }
-    let mut violations = Violations::default();
-    for path in &paths {
-        match path.as_str() {
-            "*" => violations.add("update_mask", "'*' must stand alone"),
-            known if SETTABLE.contains(&known) => {}
-            known if OUTPUT_ONLY.contains(&known) => {
-                violations.add("update_mask", format!("{known} is set by the server only"));
-            }
-            unknown => violations.add("update_mask", format!("{unknown:?} is no field of a key")),
-        }
-    }
-    violations.finish(())?;
+    check_mask(&paths, &SETTABLE, &OUTPUT_ONLY, "key")?;
     read_fields(key, workspace, |place| {
         paths.iter().any(|path| path == SETTABLE[place])
     })
+}
+
+/// Checks the paths of a mask that is not just `*`.
+pub(super) fn check_mask(
+    paths: &[String],
+    settable: &[&str],
+    output_only: &[&str],
+    resource: &str,
+) -> Result<(), Failure> {
+    let mut violations = Violations::default();
+    for path in paths {
+        match path.as_str() {
+            "*" => violations.add("update_mask", "'*' must stand alone"),
+            known if settable.contains(&known) => {}
+            known if output_only.contains(&known) => {
+                violations.add("update_mask", format!("{known} is set by the server only"));
+            }
+            unknown => violations.add(
+                "update_mask",
+                format!("{unknown:?} is no field of a {resource}"),
+            ),
+        }
+    }
+    violations.finish(())
 }
 
 /// Reads the settable fields at the places that are `wanted`.
@@ -176,11 +214,14 @@ fn read_fields(
         token_hint: _,
         state: _,
         permissions,
+        access: _,
         ip_allowlist,
+        settings,
         labels,
         create_time: _,
         update_time: _,
         expire_time,
+        archive_time: _,
         secrets: _,
         etag: _,
         revision: _,
@@ -217,6 +258,9 @@ fn read_fields(
             .transpose();
         edit.expire_time = Some(violations.take("key.expire_time", read));
     }
+    if wanted(6) {
+        edit.settings = Some(read_settings(settings, &mut violations));
+    }
     violations.finish(edit)
 }
 
@@ -245,16 +289,13 @@ fn read_permissions(
     set
 }
 
-fn read_labels(
-    labels: std::collections::BTreeMap<String, String>,
-    violations: &mut Violations,
-) -> Labels {
+fn read_labels(labels: BTreeMap<String, String>, violations: &mut Violations) -> TextMap {
     if labels.len() > text::MAX_LABELS {
         violations.add(
             "key.labels",
             format!("must have at most {} entries", text::MAX_LABELS),
         );
-        return Labels::default();
+        return TextMap::default();
     }
     for (name, value) in &labels {
         if let Err(why) = text::check_label(name, value) {
@@ -264,8 +305,47 @@ fn read_labels(
     labels.into_iter().collect()
 }
 
+/// Reads the values for settings. Whether the workspace declares them and takes the values is seen when the key is
+/// written.
+fn read_settings(settings: BTreeMap<String, String>, violations: &mut Violations) -> TextMap {
+    if settings.len() > MAX_SETTINGS {
+        violations.add("key.settings", "must have at most 50 entries");
+        return TextMap::default();
+    }
+    for name in settings.keys() {
+        if !is_dotted_name(name, MAX_NAME) {
+            violations.add(
+                "key.settings",
+                "is not a setting that the workspace declares",
+            );
+        }
+    }
+    settings.into_iter().collect()
+}
+
+/// Reads how long a reset overlaps.
+pub(super) fn read_overlap(overlap: Option<prost_types::Duration>) -> Result<Duration, Failure> {
+    let Some(prost_types::Duration { seconds, nanos }) = overlap else {
+        return Ok(Duration::ZERO);
+    };
+    let read = match (u64::try_from(seconds), u32::try_from(nanos)) {
+        (Ok(seconds), Ok(nanos)) if nanos < 1_000_000_000 => Duration::new(seconds, nanos),
+        _ => {
+            return Err(Failure::invalid(
+                "overlap",
+                "must not be negative, nor malformed",
+            ));
+        }
+    };
+    if read > MAX_OVERLAP {
+        return Err(Failure::invalid("overlap", "must be at most 30 days"));
+    }
+    Ok(read)
+}
+
 /// Shows a key as it is at `now`.
-pub(super) fn show_key(record: &KeyRecord, now: Timestamp) -> v1::Key {
+pub(super) fn show_key(view: &KeyView, now: Timestamp) -> v1::Key {
+    let KeyView { record, access } = view;
     let KeyRecord {
         key,
         secrets,
@@ -282,14 +362,21 @@ pub(super) fn show_key(record: &KeyRecord, now: Timestamp) -> v1::Key {
         permissions,
         ip_allowlist,
         labels,
+        settings,
         create_time,
         update_time,
         expire_time,
+        archive_time,
     } = key;
     let state = match key.state(now) {
         State::Active => v1::key::State::Active,
         State::Disabled => v1::key::State::Disabled,
         State::Expired => v1::key::State::Expired,
+        State::Archived => v1::key::State::Archived,
+    };
+    let access = match access {
+        Access::Full => v1::key::Access::Full,
+        Access::Partial => v1::key::Access::Partial,
     };
     v1::Key {
         name: key.name().to_string(),
@@ -300,23 +387,25 @@ pub(super) fn show_key(record: &KeyRecord, now: Timestamp) -> v1::Key {
         token_hint: key.token_hint(),
         state: state.into(),
         permissions: permissions.iter().map(str::to_owned).collect(),
+        access: access.into(),
         ip_allowlist: ip_allowlist
             .entries()
             .iter()
             .map(ToString::to_string)
             .collect(),
-        labels: labels
-            .iter()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect(),
+        settings: show_map(settings),
+        labels: show_map(labels),
         create_time: Some(show_time(*create_time)),
         update_time: Some(show_time(*update_time)),
         expire_time: expire_time.map(show_time),
+        archive_time: archive_time.map(show_time),
         secrets: secrets
             .iter()
+            .filter(|secret| secret.is_live(now))
             .map(|secret| v1::SecretInfo {
                 id: secret.id.to_string(),
                 create_time: Some(show_time(secret.create_time)),
+                expire_time: secret.expire_time.map(show_time),
             })
             .collect(),
         etag: revision.to_string(),
@@ -324,41 +413,31 @@ pub(super) fn show_key(record: &KeyRecord, now: Timestamp) -> v1::Key {
     }
 }
 
+fn show_map(map: &TextMap) -> BTreeMap<String, String> {
+    map.iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
 /// Shows a key and its new secret, this once.
 pub(super) fn show_issued(issued: &Issued, now: Timestamp) -> v1::IssuedKey {
-    let Issued { record, secret } = issued;
+    let Issued { view, secret } = issued;
+    let token = |secret: &GeneratedSecret| {
+        let token = secret.token(&view.record.key.token_prefix);
+        token.expose().to_owned()
+    };
     v1::IssuedKey {
-        key: Some(show_key(record, now)),
-        token: secret.token(&record.key.token_prefix).expose().to_owned(),
-        secret: secret.expose().to_owned(),
+        key: Some(show_key(view, now)),
+        token: secret.as_ref().map(token).unwrap_or_default(),
+        secret: secret
+            .as_ref()
+            .map(|secret| secret.expose().to_owned())
+            .unwrap_or_default(),
+        replayed: secret.is_none(),
     }
 }
 
-/// Shows a workspace.
-pub(super) fn show_workspace(record: &WorkspaceRecord) -> v1::Workspace {
-    let WorkspaceRecord {
-        workspace,
-        revision,
-    } = record;
-    let Workspace {
-        id,
-        display_name,
-        token_prefix,
-        create_time,
-        update_time,
-    } = workspace;
-    v1::Workspace {
-        name: of_workspace(id),
-        display_name: display_name.clone(),
-        token_prefix: token_prefix.as_str().to_owned(),
-        create_time: Some(show_time(*create_time)),
-        update_time: Some(show_time(*update_time)),
-        etag: revision.to_string(),
-        revision: revision.to_string(),
-    }
-}
-
-fn show_time(time: Timestamp) -> prost_types::Timestamp {
+pub(super) fn show_time(time: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: time.seconds(),
         nanos: time.nanos().cast_signed(),

@@ -39,6 +39,21 @@ pub enum Failure {
     KeyActive(String),
     /// Without this key there would be no root in force.
     LastRoot(String),
+    /// An archived key is changed no more.
+    KeyArchived(String),
+    /// The request id was that of another call.
+    RequestIdReused,
+    /// A workspace with keys is not deleted.
+    WorkspaceNotEmpty(String),
+    /// A workspace that stays as it is.
+    WorkspaceReserved(String),
+    /// A key holds what its workspace would no longer allow.
+    DeclarationInUse {
+        /// The key.
+        key: String,
+        /// The permission or setting.
+        field: String,
+    },
     /// A revision ahead of the store.
     RevisionAhead(Revision),
     /// A record that cannot be read.
@@ -140,6 +155,42 @@ impl From<Failure> for Status {
                 ),
                 of(resource),
             ),
+            Failure::KeyArchived(resource) => status_with(
+                Code::FailedPrecondition,
+                ErrorReason::KeyArchived,
+                format!("{resource} is archived for good; it can only be deleted"),
+                of(resource),
+            ),
+            Failure::RequestIdReused => status(
+                Code::AlreadyExists,
+                ErrorReason::RequestIdReused,
+                "this request_id was used for another call or another body; take a new one for each change",
+            ),
+            Failure::WorkspaceNotEmpty(resource) => status_with(
+                Code::FailedPrecondition,
+                ErrorReason::WorkspaceNotEmpty,
+                format!("{resource} still has keys: delete them first, archived ones included"),
+                of(resource),
+            ),
+            Failure::WorkspaceReserved(resource) => status_with(
+                Code::FailedPrecondition,
+                ErrorReason::WorkspaceReserved,
+                format!(
+                    "{resource} is reserved: system is neither changed nor deleted, and default is not deleted"
+                ),
+                of(resource),
+            ),
+            Failure::DeclarationInUse { key, field } => {
+                let message = format!(
+                    "{key} holds {field}, which would no longer be allowed; change that key first"
+                );
+                status_with(
+                    Code::FailedPrecondition,
+                    ErrorReason::DeclarationInUse,
+                    message,
+                    [("resource", key), ("field", field)],
+                )
+            }
             Failure::RevisionAhead(revision) => status(
                 Code::FailedPrecondition,
                 ErrorReason::RevisionAhead,

@@ -1,26 +1,33 @@
 //! What can be done with a key that is there: every change decides on the record as it is, and again if it was another
 //! by the time of the commit.
 
+use std::time::Duration;
+
 use super::{
     Failure,
-    caller::Caller,
-    keys::{Issued, check_expiry, issue, require_superset},
+    call::Call,
+    keys::{Issued, KeyView, check_declared, check_expiry, issue},
     mutation::{Management, Outcome, Proposal, TRIES},
 };
 use crate::{
     domain::{
-        event::{Action, Entity, FieldChange, key_changes, secret_change},
+        event::{Action, Entity, FieldChange, key_changes, secrets_change},
         grant::Act,
-        key::{Key, KeyRecord, Labels, State},
+        id::{Revision, WorkspaceId},
+        key::{Key, KeyRecord, State},
         name::KeyName,
         permission::PermissionSet,
         secret::Secret,
         source::IpAllowlist,
+        text::TextMap,
         time::Timestamp,
         workspace::Workspace,
     },
-    store::{RecordId, WorkspaceRecord, Write},
+    store::{Done, RecordId, WorkspaceRecord, Write},
 };
+
+/// The longest overlap of a reset.
+pub const MAX_OVERLAP: Duration = Duration::from_hours(30 * 24);
 
 /// The fields of a key to change; `None`: as it is.
 #[derive(Debug, Clone, Default)]
@@ -34,15 +41,15 @@ pub struct KeyEdit {
     /// Where it may be used from.
     pub ip_allowlist: Option<IpAllowlist>,
     /// The operator's own.
-    pub labels: Option<Labels>,
+    pub labels: Option<TextMap>,
+    /// Its values for the workspace's settings.
+    pub settings: Option<TextMap>,
     /// When it stops working; `Some(None)`: never.
     pub expire_time: Option<Option<Timestamp>>,
 }
 
 /// What a call makes of the record it finds.
-enum Next {
-    /// It is as the call wants it.
-    Keep,
+enum Step {
     /// The key and its secrets from now on, and what the log says.
     Write(Box<Key>, Vec<Secret>, Vec<FieldChange>),
     /// It is to go.
@@ -58,120 +65,167 @@ pub struct Target<'a> {
     pub etag: &'a str,
 }
 
+/// What became of a call on a key.
+enum Changed {
+    /// The key as it is now, or was before it went.
+    Now(KeyRecord),
+    /// The call was made before.
+    Before(Done),
+}
+
 impl Management {
     /// Changes fields of a key. `edit` is asked which once the caller is known to be allowed to.
     ///
     /// # Errors
-    /// If the caller may not, the edit is malformed, there is no such key, its etag is another, or it is the last root.
+    /// If the caller may not, the edit is malformed, there is no such key, its etag is another, it is archived, or it is the
+    /// last root.
     pub async fn update_key(
         &self,
-        caller: &Caller,
+        call: &Call,
         target: Target<'_>,
         edit: impl FnOnce() -> Result<KeyEdit, Failure>,
-    ) -> Result<KeyRecord, Failure> {
-        caller.require(Act::KeysWrite, &target.name.workspace)?;
+    ) -> Result<KeyView, Failure> {
+        // Judged here, too, so that whoever may not learns nothing of what the edit should look like.
+        call.caller.reach(Act::KeysWrite, &target.name.workspace)?;
         let edit = edit()?;
-        self.change_key(caller, target, "UpdateKey", |record, now| {
-            let mut key = record.key.clone();
-            if let Some(end) = edit.expire_time {
-                check_expiry(end, key.expire_time, now)?;
-                key.expire_time = end;
-            }
-            let KeyEdit {
-                display_name,
-                description,
-                permissions,
-                ip_allowlist,
-                labels,
-                expire_time: _,
-            } = edit.clone();
-            assign(&mut key.display_name, display_name.map(Into::into));
-            assign(&mut key.description, description.map(Into::into));
-            assign(&mut key.permissions, permissions);
-            assign(&mut key.ip_allowlist, ip_allowlist);
-            assign(&mut key.labels, labels);
-            let changes = key_changes(Some(&record.key), Some(&key));
-            Ok(if changes.is_empty() {
-                Next::Keep
-            } else {
-                Next::Write(Box::new(key), record.secrets.clone(), changes)
+        let changed = self
+            .change_key(call, target, |record, workspace, now| {
+                refuse_archived(record)?;
+                let mut key = record.key.clone();
+                if let Some(end) = edit.expire_time {
+                    check_expiry(end, key.expire_time, now)?;
+                    key.expire_time = end;
+                }
+                let KeyEdit {
+                    display_name,
+                    description,
+                    permissions,
+                    ip_allowlist,
+                    labels,
+                    settings,
+                    expire_time: _,
+                } = edit.clone();
+                assign(&mut key.display_name, display_name.map(Into::into));
+                assign(&mut key.description, description.map(Into::into));
+                assign(&mut key.permissions, permissions);
+                assign(&mut key.ip_allowlist, ip_allowlist);
+                assign(&mut key.labels, labels);
+                assign(&mut key.settings, settings);
+                check_declared(workspace, &key)?;
+                Ok(changed_to(record, key, record.secrets.clone()))
             })
-        })
-        .await
+            .await?;
+        self.view_changed(changed)
     }
 
     /// Makes a disabled key ACTIVE again.
     ///
     /// # Errors
-    /// If the caller may not, there is no such key, or its etag is another.
-    pub async fn enable_key(
-        &self,
-        caller: &Caller,
-        target: Target<'_>,
-    ) -> Result<KeyRecord, Failure> {
-        self.set_disabled(caller, target, "EnableKey", false).await
+    /// If the caller may not, there is no such key, its etag is another, or it is archived.
+    pub async fn enable_key(&self, call: &Call, target: Target<'_>) -> Result<KeyView, Failure> {
+        self.set_disabled(call, target, false).await
     }
 
     /// Disables a key.
     ///
     /// # Errors
-    /// If the caller may not, there is no such key, its etag is another, or it is the last root.
-    pub async fn disable_key(
-        &self,
-        caller: &Caller,
-        target: Target<'_>,
-    ) -> Result<KeyRecord, Failure> {
-        self.set_disabled(caller, target, "DisableKey", true).await
+    /// If the caller may not, there is no such key, its etag is another, it is archived, or the last root.
+    pub async fn disable_key(&self, call: &Call, target: Target<'_>) -> Result<KeyView, Failure> {
+        self.set_disabled(call, target, true).await
     }
 
     async fn set_disabled(
         &self,
-        caller: &Caller,
+        call: &Call,
         target: Target<'_>,
-        method: &'static str,
         disabled: bool,
-    ) -> Result<KeyRecord, Failure> {
-        caller.require(Act::KeysWrite, &target.name.workspace)?;
-        self.change_key(caller, target, method, |record, _| {
-            if record.key.disabled == disabled {
-                return Ok(Next::Keep);
-            }
-            let key = Key {
-                disabled,
-                ..record.key.clone()
-            };
-            let changes = key_changes(Some(&record.key), Some(&key));
-            Ok(Next::Write(Box::new(key), record.secrets.clone(), changes))
-        })
-        .await
+    ) -> Result<KeyView, Failure> {
+        let changed = self
+            .change_key(call, target, |record, _, _| {
+                refuse_archived(record)?;
+                let key = Key {
+                    disabled,
+                    ..record.key.clone()
+                };
+                Ok(changed_to(record, key, record.secrets.clone()))
+            })
+            .await?;
+        self.view_changed(changed)
     }
 
-    /// Replaces the secret of a key.
+    /// Replaces the secret of a key. The old one stays good for `overlap`, at most until the key's own end; what an earlier
+    /// overlap kept ends now.
     ///
     /// # Errors
-    /// If the caller may not, there is no such key, or its etag is another.
+    /// If the caller may not, the overlap is malformed, there is no such key, its etag is another, or it is archived.
     pub async fn reset_secret(
         &self,
-        caller: &Caller,
+        call: &Call,
         target: Target<'_>,
+        overlap: impl FnOnce() -> Result<Duration, Failure>,
     ) -> Result<Issued, Failure> {
-        caller.require(Act::KeysWrite, &target.name.workspace)?;
+        call.caller.reach(Act::KeysWrite, &target.name.workspace)?;
+        let overlap = overlap()?;
         let mut issued = None;
-        let record = self
-            .change_key(caller, target, "ResetSecret", |record, now| {
-                let old: Vec<u32> = record.secrets.iter().map(|secret| secret.id).collect();
-                let id = old.iter().max().map_or(1, |newest| newest + 1);
+        let changed = self
+            .change_key(call, target, |record, _, now| {
+                refuse_archived(record)?;
+                let newest = record.secrets.iter().map(|secret| secret.id).max();
+                let id = newest.map_or(1, |newest| newest + 1);
                 let (_, secret, sealed) = issue(Some(record.key.id), id, now)?;
                 issued = Some(secret);
-                Ok(Next::Write(
-                    Box::new(record.key.clone()),
-                    vec![sealed],
-                    vec![secret_change(&old, id)],
+                let secrets: Vec<Secret> = kept_beside(record, overlap, now)
+                    .into_iter()
+                    .chain([sealed])
+                    .collect();
+                Ok(changed_to(record, record.key.clone(), secrets))
+            })
+            .await?;
+        match changed {
+            Changed::Now(record) => Ok(Issued {
+                view: self.view(record),
+                secret: Some(issued.ok_or(Failure::Internal("a reset made no secret"))?),
+            }),
+            Changed::Before(done) => self.issued_before(done),
+        }
+    }
+
+    /// Ends what a reset's overlap keeps: only the newest secret stays good.
+    ///
+    /// # Errors
+    /// If the caller may not, there is no such key, its etag is another, or it is archived.
+    pub async fn end_overlap(&self, call: &Call, target: Target<'_>) -> Result<KeyView, Failure> {
+        let changed = self
+            .change_key(call, target, |record, _, _| {
+                refuse_archived(record)?;
+                let lasting = record.secrets.iter();
+                let lasting = lasting.filter(|secret| secret.expire_time.is_none());
+                Ok(changed_to(
+                    record,
+                    record.key.clone(),
+                    lasting.cloned().collect(),
                 ))
             })
             .await?;
-        let secret = issued.ok_or(Failure::Internal("a reset made no secret"))?;
-        Ok(Issued { record, secret })
+        self.view_changed(changed)
+    }
+
+    /// Archives a key for good, and deletes the workspace's oldest archived keys past its limit.
+    ///
+    /// # Errors
+    /// If the caller may not, there is no such key, its etag is another, or it is the last root.
+    pub async fn archive_key(&self, call: &Call, target: Target<'_>) -> Result<KeyView, Failure> {
+        let changed = self
+            .change_key(call, target, |record, _, now| {
+                let key = Key {
+                    archive_time: Some(record.key.archive_time.unwrap_or(now)),
+                    ..record.key.clone()
+                };
+                // It opens nothing any more, so nothing that could prove it is kept.
+                Ok(changed_to(record, key, Vec::new()))
+            })
+            .await?;
+        self.view_changed(changed)
     }
 
     /// Deletes a key. An ACTIVE one goes only by `force`.
@@ -180,15 +234,14 @@ impl Management {
     /// If the caller may not, there is no such key, its etag is another, it is ACTIVE, or the last root.
     pub async fn delete_key(
         &self,
-        caller: &Caller,
+        call: &Call,
         target: Target<'_>,
         force: bool,
     ) -> Result<(), Failure> {
-        caller.require(Act::KeysWrite, &target.name.workspace)?;
-        self.change_key(caller, target, "DeleteKey", |record, now| {
-            match record.key.state(now) {
-                State::Active if !force => Err(Failure::KeyActive(target.name.to_string())),
-                State::Active | State::Disabled | State::Expired => Ok(Next::Delete),
+        self.change_key(call, target, |record, _, now| match record.key.state(now) {
+            State::Active if !force => Err(Failure::KeyActive(target.name.to_string())),
+            State::Active | State::Disabled | State::Expired | State::Archived => {
+                Ok(Some(Step::Delete))
             }
         })
         .await
@@ -198,85 +251,188 @@ impl Management {
     /// Decides on the key as it is, commits, and decides again if it was another by then.
     async fn change_key(
         &self,
-        caller: &Caller,
+        call: &Call,
         target: Target<'_>,
-        method: &'static str,
-        mut decide: impl FnMut(&KeyRecord, Timestamp) -> Result<Next, Failure>,
-    ) -> Result<KeyRecord, Failure> {
+        mut decide: impl FnMut(&KeyRecord, &Workspace, Timestamp) -> Result<Option<Step>, Failure>,
+    ) -> Result<Changed, Failure> {
         let Target { name, etag } = target;
+        let reach = call.caller.reach(Act::KeysWrite, &name.workspace)?;
+        if let Some(done) = self.repeated(call).await? {
+            return Ok(Changed::Before(done));
+        }
         for _ in 0..TRIES {
-            let record = self.find_key(name)?;
+            let record = match self.find_key(name, Act::KeysWrite, &reach) {
+                Err(Failure::NotFound(resource)) => return Err(self.gone(resource).await),
+                found => found?,
+            };
             if !etag.is_empty() && etag != record.revision.to_string() {
                 return Err(Failure::EtagMismatch(name.to_string()));
             }
-            require_superset(caller, &name.workspace, &record.key.permissions)?;
+            call.caller.require_cover(&record.key)?;
+            let workspace = self.find_workspace(&name.workspace)?;
             let now = self.now();
-            let (mut after, write, action, changes, released) = match decide(&record, now)? {
-                Next::Keep => {
-                    // The state may be new here and not yet in force elsewhere, and OK means everywhere.
-                    self.fleet.settle(record.revision).await?;
-                    return Ok(record);
-                }
-                Next::Write(mut key, secrets, changes) => {
-                    require_superset(caller, &name.workspace, &key.permissions)?;
-                    let released = self.release_root(&record.key, Some(&key)).await?;
-                    key.update_time = now;
-                    let key = *key;
-                    let write = Write::Key(Box::new(key.clone()), secrets.clone());
-                    (
-                        KeyRecord {
-                            key,
-                            secrets,
-                            revision: record.revision,
-                        },
-                        write,
-                        Action::Update,
-                        changes,
-                        released,
-                    )
-                }
-                Next::Delete => {
-                    let released = self.release_root(&record.key, None).await?;
-                    let changes = key_changes(Some(&record.key), None);
-                    (
-                        record.clone(),
-                        Write::DeleteKey(name.clone()),
-                        Action::Delete,
-                        changes,
-                        released,
-                    )
+            let Some(step) = decide(&record, &workspace.workspace, now)? else {
+                let reads = vec![(RecordId::Key(name.id), Some(record.revision))];
+                match self.keep(call, reads, record.revision, now).await? {
+                    Outcome::Done(_) => return Ok(Changed::Now(record)),
+                    Outcome::Repeated(done) => return Ok(Changed::Before(done)),
+                    Outcome::Stale => continue,
                 }
             };
-            let mut reads = vec![(RecordId::Key(name.id), Some(record.revision))];
-            let mut writes = vec![write];
-            if let Some(WorkspaceRecord {
-                workspace,
-                revision,
-            }) = released
-            {
-                reads.push((RecordId::Workspace(workspace.id.clone()), Some(revision)));
-                writes.push(Write::Workspace(Workspace {
-                    update_time: now,
-                    ..workspace
-                }));
-            }
-            let proposal = Proposal {
-                method,
-                action,
-                entity: Entity::Key,
-                resource: name.to_string(),
-                changes,
-                reads,
-                writes,
-                time: now,
-            };
-            if let Outcome::Done(revision) = self.commit(caller, proposal).await? {
-                after.revision = revision;
-                return Ok(after);
+            let (mut after, proposal) = self
+                .propose(call, name, &record, &workspace, step, now)
+                .await?;
+            match self.commit(call, proposal).await? {
+                Outcome::Done(revision) => {
+                    after.revision = revision;
+                    return Ok(Changed::Now(after));
+                }
+                Outcome::Repeated(done) => return Ok(Changed::Before(done)),
+                Outcome::Stale => {}
             }
         }
         Err(Failure::Conflict)
     }
+
+    /// What to commit so that the key becomes what was decided, and its record then.
+    async fn propose(
+        &self,
+        call: &Call,
+        name: &KeyName,
+        before: &KeyRecord,
+        workspace: &WorkspaceRecord,
+        step: Step,
+        now: Timestamp,
+    ) -> Result<(KeyRecord, Proposal), Failure> {
+        let mut proposal = Proposal {
+            action: Action::Update,
+            entity: Entity::Key,
+            resource: name.to_string(),
+            changes: Vec::new(),
+            reads: vec![
+                (RecordId::Key(name.id), Some(before.revision)),
+                (
+                    RecordId::Workspace(name.workspace.clone()),
+                    Some(workspace.revision),
+                ),
+            ],
+            quiet: None,
+            writes: Vec::new(),
+            time: now,
+        };
+        let (after, released) = match step {
+            Step::Write(key, secrets, changes) => {
+                call.caller.require_cover(&key)?;
+                let released = self.release_root(&before.key, Some(&key)).await?;
+                let key = Key {
+                    update_time: now,
+                    ..*key
+                };
+                let write = Write::Key(Box::new(key.clone()), secrets.clone());
+                proposal.changes = changes;
+                proposal.writes.push(write);
+                if key.archive_time.is_some() {
+                    proposal.action = Action::Delete;
+                    let limit = workspace.workspace.archive_limit.get().into();
+                    self.drop_oldest_archived(&name.workspace, limit, Some(name), &mut proposal);
+                }
+                let after = KeyRecord {
+                    key,
+                    secrets,
+                    revision: before.revision,
+                };
+                (after, released)
+            }
+            Step::Delete => {
+                proposal.action = Action::Delete;
+                proposal.changes = key_changes(Some(&before.key), None);
+                proposal.writes.push(Write::DeleteKey(name.clone()));
+                let released = self.release_root(&before.key, None).await?;
+                (before.clone(), released)
+            }
+        };
+        if let Some(released) = released {
+            // Written again, so that of two changes that each leave the other's root in force only one is committed.
+            proposal.writes.push(Write::Workspace(Workspace {
+                update_time: now,
+                ..released.workspace
+            }));
+        }
+        Ok((after, proposal))
+    }
+
+    /// Has a proposal delete the archived keys of a workspace past `limit`, those archived first, where `joining` becomes one
+    /// more of them. It then holds only if no key of the workspace changes meanwhile: two keys archived at once would each
+    /// leave room for themselves alone.
+    pub(super) fn drop_oldest_archived(
+        &self,
+        workspace: &WorkspaceId,
+        limit: usize,
+        joining: Option<&KeyName>,
+        proposal: &mut Proposal,
+    ) {
+        // Read before the keys: what was applied since shows as a conflict.
+        let seen: Revision = self.keyring.applied();
+        let archived = self.keyring.archived(workspace);
+        let over = (archived.len() + usize::from(joining.is_some())).saturating_sub(limit);
+        for id in archived.into_iter().take(over) {
+            let name = KeyName {
+                workspace: workspace.clone(),
+                id,
+            };
+            proposal.changes.push(FieldChange {
+                field: "archived".to_owned(),
+                before: name.to_string(),
+                after: String::new(),
+            });
+            proposal.writes.push(Write::DeleteKey(name));
+        }
+        proposal.quiet = Some((workspace.clone(), seen));
+    }
+
+    fn view_changed(&self, changed: Changed) -> Result<KeyView, Failure> {
+        match changed {
+            Changed::Now(record) => Ok(self.view(record)),
+            Changed::Before(done) => self.written_before(done),
+        }
+    }
+}
+
+/// An archived key is neither edited, enabled nor given a secret: it is never good again.
+fn refuse_archived(record: &KeyRecord) -> Result<(), Failure> {
+    match record.key.archive_time {
+        Some(_) => Err(Failure::KeyArchived(record.key.name().to_string())),
+        None => Ok(()),
+    }
+}
+
+/// The step from a record to a key with these secrets; `None`: that is what it is.
+fn changed_to(before: &KeyRecord, key: Key, secrets: Vec<Secret>) -> Option<Step> {
+    let mut changes = key_changes(Some(&before.key), Some(&key));
+    if before.secrets != secrets {
+        changes.push(secrets_change(&before.secrets, &secrets));
+    }
+    (!changes.is_empty()).then(|| Step::Write(Box::new(key), secrets, changes))
+}
+
+/// The newest secret of a key with the end that an overlap of a reset gives it; `None`: it ends at once.
+fn kept_beside(record: &KeyRecord, overlap: Duration, now: Timestamp) -> Option<Secret> {
+    let newest = record
+        .secrets
+        .iter()
+        .filter(|secret| secret.is_live(now))
+        .max_by_key(|secret| secret.id)?;
+    let mut end = now.checked_add(overlap)?;
+    for bound in [record.key.expire_time, newest.expire_time]
+        .into_iter()
+        .flatten()
+    {
+        end = end.min(bound);
+    }
+    (end > now).then(|| Secret {
+        expire_time: Some(end),
+        ..newest.clone()
+    })
 }
 
 fn assign<T>(place: &mut T, value: Option<T>) {

@@ -8,10 +8,11 @@ use super::{
     Failure,
     caller::Caller,
     convert::{
-        read_edit, read_key_name, read_new_key, read_position, read_workspace_name, show_issued,
-        show_key, write_position,
+        call_of, read_edit, read_key_name, read_new_key, read_overlap, read_position,
+        read_workspace_name, show_issued, show_key, write_position,
     },
     key_changes::Target,
+    keys::KeyView,
     mutation::Management,
     page,
 };
@@ -19,9 +20,9 @@ use crate::{
     domain::name::of_workspace,
     gate::checker::Checker,
     proto::v1::{
-        CreateKeyRequest, DeleteKeyRequest, DisableKeyRequest, EnableKeyRequest, EnableKeyResponse,
-        GetKeyRequest, IssuedKey, Key, ListKeysRequest, ListKeysResponse, ResetSecretRequest,
-        UpdateKeyRequest, key_service_server::KeyService,
+        ArchiveKeyRequest, CreateKeyRequest, DeleteKeyRequest, DisableKeyRequest, EnableKeyRequest,
+        EnableKeyResponse, EndOverlapRequest, GetKeyRequest, IssuedKey, Key, ListKeysRequest,
+        ListKeysResponse, ResetSecretRequest, UpdateKeyRequest, key_service_server::KeyService,
     },
 };
 
@@ -44,6 +45,10 @@ impl KeyApi {
     async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Failure> {
         Caller::of(request, &self.checker).await
     }
+
+    fn show(&self, view: &KeyView) -> Key {
+        show_key(view, self.management.now())
+    }
 }
 
 #[tonic::async_trait]
@@ -53,18 +58,20 @@ impl KeyService for KeyApi {
         request: Request<CreateKeyRequest>,
     ) -> Result<Response<IssuedKey>, Status> {
         let caller = self.caller(&request).await?;
-        let CreateKeyRequest { parent, key } = request.into_inner();
-        let workspace = read_workspace_name("parent", &parent)?;
-        let new = || read_new_key(key.unwrap_or_default(), &workspace);
-        let issued = self.management.create_key(&caller, &workspace, new).await?;
+        let mut request = request.into_inner();
+        let request_id = std::mem::take(&mut request.request_id);
+        let call = call_of(caller, "CreateKey", request_id, &request);
+        let workspace = read_workspace_name("parent", &request.parent)?;
+        let new = || read_new_key(request.key.unwrap_or_default(), &workspace);
+        let issued = self.management.create_key(&call, &workspace, new).await?;
         Ok(Response::new(show_issued(&issued, self.management.now())))
     }
 
     async fn get_key(&self, request: Request<GetKeyRequest>) -> Result<Response<Key>, Status> {
         let caller = self.caller(&request).await?;
         let name = read_key_name("name", &request.into_inner().name)?;
-        let record = self.management.get_key(&caller, &name)?;
-        Ok(Response::new(show_key(&record, self.management.now())))
+        let view = self.management.get_key(&caller, &name)?;
+        Ok(Response::new(self.show(&view)))
     }
 
     async fn list_keys(
@@ -77,6 +84,10 @@ impl KeyService for KeyApi {
             parent,
             page_size,
             page_token,
+            filter: _,
+            query: _,
+            order_by: _,
+            show_archived: _,
         } = request.into_inner();
         let workspace = read_workspace_name("parent", &parent)?;
         let arguments = of_workspace(&workspace);
@@ -87,10 +98,10 @@ impl KeyService for KeyApi {
                 page::read_size(page_size)?,
             ))
         };
-        let (records, next) = self.management.list_keys(&caller, &workspace, page)?;
+        let (views, next) = self.management.list_keys(&caller, &workspace, page)?;
         let now = self.management.now();
         Ok(Response::new(ListKeysResponse {
-            keys: records.iter().map(|record| show_key(record, now)).collect(),
+            keys: views.iter().map(|view| show_key(view, now)).collect(),
             next_page_token: next
                 .map(|position| page::write_token(CALL, &arguments, &write_position(position)))
                 .unwrap_or_default(),
@@ -102,23 +113,19 @@ impl KeyService for KeyApi {
         request: Request<UpdateKeyRequest>,
     ) -> Result<Response<Key>, Status> {
         let caller = self.caller(&request).await?;
-        let UpdateKeyRequest { key, update_mask } = request.into_inner();
-        let key = key.unwrap_or_default();
+        let mut request = request.into_inner();
+        let request_id = std::mem::take(&mut request.request_id);
+        let call = call_of(caller, "UpdateKey", request_id, &request);
+        let key = request.key.unwrap_or_default();
         let name = read_key_name("key.name", &key.name)?;
         let etag = key.etag.clone();
-        let edit = || read_edit(key, update_mask, &name.workspace);
-        let record = self
-            .management
-            .update_key(
-                &caller,
-                Target {
-                    name: &name,
-                    etag: &etag,
-                },
-                edit,
-            )
-            .await?;
-        Ok(Response::new(show_key(&record, self.management.now())))
+        let target = Target {
+            name: &name,
+            etag: &etag,
+        };
+        let edit = || read_edit(key, request.update_mask, &name.workspace);
+        let view = self.management.update_key(&call, target, edit).await?;
+        Ok(Response::new(self.show(&view)))
     }
 
     async fn enable_key(
@@ -126,20 +133,17 @@ impl KeyService for KeyApi {
         request: Request<EnableKeyRequest>,
     ) -> Result<Response<EnableKeyResponse>, Status> {
         let caller = self.caller(&request).await?;
-        let EnableKeyRequest { name, etag } = request.into_inner();
-        let name = read_key_name("name", &name)?;
-        let record = self
-            .management
-            .enable_key(
-                &caller,
-                Target {
-                    name: &name,
-                    etag: &etag,
-                },
-            )
-            .await?;
+        let mut request = request.into_inner();
+        let request_id = std::mem::take(&mut request.request_id);
+        let call = call_of(caller, "EnableKey", request_id, &request);
+        let name = read_key_name("name", &request.name)?;
+        let target = Target {
+            name: &name,
+            etag: &request.etag,
+        };
+        let view = self.management.enable_key(&call, target).await?;
         Ok(Response::new(EnableKeyResponse {
-            key: Some(show_key(&record, self.management.now())),
+            key: Some(self.show(&view)),
         }))
     }
 
@@ -148,19 +152,16 @@ impl KeyService for KeyApi {
         request: Request<DisableKeyRequest>,
     ) -> Result<Response<Key>, Status> {
         let caller = self.caller(&request).await?;
-        let DisableKeyRequest { name, etag } = request.into_inner();
-        let name = read_key_name("name", &name)?;
-        let record = self
-            .management
-            .disable_key(
-                &caller,
-                Target {
-                    name: &name,
-                    etag: &etag,
-                },
-            )
-            .await?;
-        Ok(Response::new(show_key(&record, self.management.now())))
+        let mut request = request.into_inner();
+        let request_id = std::mem::take(&mut request.request_id);
+        let call = call_of(caller, "DisableKey", request_id, &request);
+        let name = read_key_name("name", &request.name)?;
+        let target = Target {
+            name: &name,
+            etag: &request.etag,
+        };
+        let view = self.management.disable_key(&call, target).await?;
+        Ok(Response::new(self.show(&view)))
     }
 
     async fn reset_secret(
@@ -168,35 +169,65 @@ impl KeyService for KeyApi {
         request: Request<ResetSecretRequest>,
     ) -> Result<Response<IssuedKey>, Status> {
         let caller = self.caller(&request).await?;
-        let ResetSecretRequest { name, etag } = request.into_inner();
-        let name = read_key_name("name", &name)?;
-        let issued = self
-            .management
-            .reset_secret(
-                &caller,
-                Target {
-                    name: &name,
-                    etag: &etag,
-                },
-            )
-            .await?;
+        let mut request = request.into_inner();
+        let request_id = std::mem::take(&mut request.request_id);
+        let call = call_of(caller, "ResetSecret", request_id, &request);
+        let name = read_key_name("name", &request.name)?;
+        let target = Target {
+            name: &name,
+            etag: &request.etag,
+        };
+        let overlap = || read_overlap(request.overlap);
+        let issued = self.management.reset_secret(&call, target, overlap).await?;
         Ok(Response::new(show_issued(&issued, self.management.now())))
+    }
+
+    async fn end_overlap(
+        &self,
+        request: Request<EndOverlapRequest>,
+    ) -> Result<Response<Key>, Status> {
+        let caller = self.caller(&request).await?;
+        let mut request = request.into_inner();
+        let request_id = std::mem::take(&mut request.request_id);
+        let call = call_of(caller, "EndOverlap", request_id, &request);
+        let name = read_key_name("name", &request.name)?;
+        let target = Target {
+            name: &name,
+            etag: &request.etag,
+        };
+        let view = self.management.end_overlap(&call, target).await?;
+        Ok(Response::new(self.show(&view)))
+    }
+
+    async fn archive_key(
+        &self,
+        request: Request<ArchiveKeyRequest>,
+    ) -> Result<Response<Key>, Status> {
+        let caller = self.caller(&request).await?;
+        let mut request = request.into_inner();
+        let request_id = std::mem::take(&mut request.request_id);
+        let call = call_of(caller, "ArchiveKey", request_id, &request);
+        let name = read_key_name("name", &request.name)?;
+        let target = Target {
+            name: &name,
+            etag: &request.etag,
+        };
+        let view = self.management.archive_key(&call, target).await?;
+        Ok(Response::new(self.show(&view)))
     }
 
     async fn delete_key(&self, request: Request<DeleteKeyRequest>) -> Result<Response<()>, Status> {
         let caller = self.caller(&request).await?;
-        let DeleteKeyRequest { name, force, etag } = request.into_inner();
-        let name = read_key_name("name", &name)?;
-        self.management
-            .delete_key(
-                &caller,
-                Target {
-                    name: &name,
-                    etag: &etag,
-                },
-                force,
-            )
-            .await?;
+        let mut request = request.into_inner();
+        let request_id = std::mem::take(&mut request.request_id);
+        let call = call_of(caller, "DeleteKey", request_id, &request);
+        let name = read_key_name("name", &request.name)?;
+        let target = Target {
+            name: &name,
+            etag: &request.etag,
+        };
+        let DeleteKeyRequest { force, .. } = request;
+        self.management.delete_key(&call, target, force).await?;
         Ok(Response::new(()))
     }
 }

@@ -2,23 +2,26 @@
 
 use super::{
     Failure,
-    caller::Caller,
+    call::Call,
+    caller::{Caller, Reach, out_of_reach},
     mutation::{Management, Outcome, Proposal, TRIES, with_random},
 };
 use crate::{
     domain::{
         event::{Action, Entity, key_changes},
-        grant::{Act, Grants},
+        grant::Act,
         id::{KeyId, WorkspaceId},
-        key::{Key, KeyRecord, Labels},
-        name::{KeyName, of_workspace},
+        key::{Key, KeyRecord},
+        name::KeyName,
         permission::PermissionSet,
         secret::{GeneratedSecret, Secret},
         source::IpAllowlist,
+        text::TextMap,
         time::Timestamp,
+        workspace::{Access, Workspace},
     },
     gate::keyring::{Found, ListPosition},
-    store::{RecordId, Write},
+    store::{Done, RecordId, Stored, Write},
 };
 
 /// A key to create.
@@ -33,17 +36,28 @@ pub struct NewKey {
     /// Where it may be used from.
     pub ip_allowlist: IpAllowlist,
     /// The operator's own.
-    pub labels: Labels,
+    pub labels: TextMap,
+    /// Its values for the workspace's settings.
+    pub settings: TextMap,
     /// When it stops working.
     pub expire_time: Option<Timestamp>,
+}
+
+/// A key as callers see it: the record, and what its workspace makes of it.
+#[derive(Debug, Clone)]
+pub struct KeyView {
+    /// The record.
+    pub record: KeyRecord,
+    /// How much of its workspace it may do.
+    pub access: Access,
 }
 
 /// A key with its new secret, which is shown once.
 pub struct Issued {
     /// The key.
-    pub record: KeyRecord,
-    /// Its secret.
-    pub secret: GeneratedSecret,
+    pub view: KeyView,
+    /// Its secret; `None`: the call was made before, and showed it then.
+    pub secret: Option<GeneratedSecret>,
 }
 
 impl Management {
@@ -53,24 +67,25 @@ impl Management {
     /// If the caller may not, the key is malformed, or there is no such workspace.
     pub async fn create_key(
         &self,
-        caller: &Caller,
+        call: &Call,
         workspace: &WorkspaceId,
         new: impl FnOnce() -> Result<NewKey, Failure>,
     ) -> Result<Issued, Failure> {
-        caller.require(Act::KeysWrite, workspace)?;
+        let caller = &call.caller;
+        caller.reach(Act::KeysWrite, workspace)?;
+        if let Some(done) = self.repeated(call).await? {
+            return self.issued_before(done);
+        }
         let new = new()?;
         let now = self.now();
         check_expiry(new.expire_time, None, now)?;
-        let permissions = new
-            .permissions
-            .unwrap_or_else(|| default_permissions(workspace));
-        require_superset(caller, workspace, &permissions)?;
 
         for _ in 0..TRIES {
-            let found = self
-                .keyring
-                .workspace(workspace)
-                .ok_or_else(|| Failure::NotFound(of_workspace(workspace)))?;
+            let found = self.find_workspace(workspace)?;
+            let permissions = match &new.permissions {
+                Some(chosen) => chosen.clone(),
+                None => default_permissions(&found.workspace)?,
+            };
             let (id, secret, sealed) = issue(None, 1, now)?;
             let key = Key {
                 id,
@@ -80,16 +95,19 @@ impl Management {
                 owner: caller.principal.clone().into(),
                 token_prefix: found.workspace.token_prefix.clone(),
                 disabled: false,
-                permissions: permissions.clone(),
+                permissions,
                 ip_allowlist: new.ip_allowlist.clone(),
                 labels: new.labels.clone(),
+                settings: new.settings.clone(),
                 create_time: now,
                 update_time: now,
                 expire_time: new.expire_time,
+                archive_time: None,
             };
+            check_declared(&found.workspace, &key)?;
+            caller.require_cover(&key)?;
             let secrets = vec![sealed];
             let proposal = Proposal {
-                method: "CreateKey",
                 action: Action::Create,
                 entity: Entity::Key,
                 resource: key.name().to_string(),
@@ -98,18 +116,24 @@ impl Management {
                     (RecordId::Key(id), None),
                     (RecordId::Workspace(workspace.clone()), Some(found.revision)),
                 ],
+                quiet: None,
                 writes: vec![Write::Key(Box::new(key.clone()), secrets.clone())],
                 time: now,
             };
-            if let Outcome::Done(revision) = self.commit(caller, proposal).await? {
-                return Ok(Issued {
-                    record: KeyRecord {
+            match self.commit(call, proposal).await? {
+                Outcome::Done(revision) => {
+                    let record = KeyRecord {
                         key,
                         secrets,
                         revision,
-                    },
-                    secret,
-                });
+                    };
+                    return Ok(Issued {
+                        view: self.view(record),
+                        secret: Some(secret),
+                    });
+                }
+                Outcome::Repeated(done) => return self.issued_before(done),
+                Outcome::Stale => {}
             }
         }
         Err(Failure::Conflict)
@@ -119,9 +143,10 @@ impl Management {
     ///
     /// # Errors
     /// If the caller may not, or there is no such key.
-    pub fn get_key(&self, caller: &Caller, name: &KeyName) -> Result<KeyRecord, Failure> {
-        caller.require(Act::KeysRead, &name.workspace)?;
-        self.find_key(name)
+    pub fn get_key(&self, caller: &Caller, name: &KeyName) -> Result<KeyView, Failure> {
+        let reach = caller.reach(Act::KeysRead, &name.workspace)?;
+        let record = self.find_key(name, Act::KeysRead, &reach)?;
+        Ok(self.view(record))
     }
 
     /// Lists up to `limit` keys of a workspace after a position, oldest first. `page` is asked for both once the caller is
@@ -134,21 +159,60 @@ impl Management {
         caller: &Caller,
         workspace: &WorkspaceId,
         page: impl FnOnce() -> Result<(Option<ListPosition>, usize), Failure>,
-    ) -> Result<(Vec<KeyRecord>, Option<ListPosition>), Failure> {
+    ) -> Result<(Vec<KeyView>, Option<ListPosition>), Failure> {
         caller.require(Act::KeysRead, workspace)?;
         let (after, limit) = page()?;
-        if self.keyring.workspace(workspace).is_none() {
-            return Err(Failure::NotFound(of_workspace(workspace)));
-        }
-        Ok(self.keyring.list_keys(workspace, after, limit))
+        self.find_workspace(workspace)?;
+        let (records, next) = self.keyring.list_keys(workspace, after, limit);
+        let views = records.into_iter().map(|record| self.view(record));
+        Ok((views.collect(), next))
     }
 
-    pub(super) fn find_key(&self, name: &KeyName) -> Result<KeyRecord, Failure> {
-        match self.keyring.record(name.id) {
+    /// The record of a key within reach.
+    pub(super) fn find_key(
+        &self,
+        name: &KeyName,
+        act: Act,
+        reach: &Reach,
+    ) -> Result<KeyRecord, Failure> {
+        let found = match self.keyring.record(name.id) {
             Found::Record(record) if record.key.workspace == name.workspace => Ok(*record),
             Found::Unreadable => Err(Failure::Unreadable(name.to_string())),
             Found::Record(_) | Found::Nothing => Err(Failure::NotFound(name.to_string())),
+        };
+        match (found, reach) {
+            (Ok(record), _) if reach.covers(&record.key) => Ok(record),
+            (Err(failure), Reach::All) => Err(failure),
+            // Whether the key of another exists is not told.
+            (Ok(_) | Err(_), _) => Err(out_of_reach(act, name)),
         }
+    }
+
+    /// A key's record as callers see it.
+    pub(super) fn view(&self, record: KeyRecord) -> KeyView {
+        let access = self
+            .keyring
+            .workspace(&record.key.workspace)
+            .map_or(Access::Partial, |found| {
+                found.workspace.access(&record.key.permissions)
+            });
+        KeyView { record, access }
+    }
+
+    /// The key that a call wrote when it was made before.
+    pub(super) fn written_before(&self, done: Done) -> Result<KeyView, Failure> {
+        match done.result {
+            Stored::Key(record) => Ok(self.view(*record)),
+            _ => Err(Failure::Internal("a call that writes keys wrote none")),
+        }
+    }
+
+    /// The same, without the secret, which was shown then.
+    pub(super) fn issued_before(&self, done: Done) -> Result<Issued, Failure> {
+        Ok(Issued {
+            view: self.written_before(done)?,
+            secret: None,
+        })
     }
 }
 
@@ -167,27 +231,36 @@ pub(super) fn issue(
     .map_err(|_| Failure::Internal("the system gave no randomness"))
 }
 
-/// What a key gets that chooses none. An admin credential must not become powerful by an omission.
-fn default_permissions(workspace: &WorkspaceId) -> PermissionSet {
-    if workspace.is_system() {
-        PermissionSet::none()
+/// What a key gets that chooses none. An admin credential must not become powerful by an omission, and where there is a
+/// list to choose from nobody is given all of it unasked.
+fn default_permissions(workspace: &Workspace) -> Result<PermissionSet, Failure> {
+    if workspace.id.is_system() {
+        Ok(PermissionSet::none())
+    } else if workspace.declares_permissions() {
+        let declared: Vec<_> = workspace.permissions.iter().collect();
+        Err(Failure::invalid(
+            "key.permissions",
+            format!("must be chosen: {}, or *", declared.join(", ")),
+        ))
     } else {
-        PermissionSet::any()
+        Ok(PermissionSet::any())
     }
 }
 
-/// Within `system`, only who holds all of it gives a set of permissions, or touches a key that has it.
-pub(super) fn require_superset(
-    caller: &Caller,
-    workspace: &WorkspaceId,
-    permissions: &PermissionSet,
-) -> Result<(), Failure> {
-    if !workspace.is_system() {
-        return Ok(());
+/// Goes on only if a key holds what its workspace declares.
+pub(super) fn check_declared(workspace: &Workspace, key: &Key) -> Result<(), Failure> {
+    if let Some(name) = workspace.undeclared(&key.permissions) {
+        let declared: Vec<_> = workspace.permissions.iter().collect();
+        let why = format!(
+            "{name:?} is not declared by the workspace; there are {}",
+            declared.join(", ")
+        );
+        return Err(Failure::invalid("key.permissions", why));
     }
-    let grants =
-        Grants::parse(permissions).map_err(|why| Failure::invalid("key.permissions", why))?;
-    caller.require_superset_of(&grants)
+    match workspace.refused_setting(&key.settings) {
+        Some((name, why)) => Err(Failure::invalid(format!("key.settings[{name:?}]"), why)),
+        None => Ok(()),
+    }
 }
 
 /// An end in the past is refused, unless it is the one that stands there.

@@ -9,12 +9,12 @@ use std::{
     },
 };
 
-use super::{Failure, caller::Caller};
+use super::{Failure, call::Call};
 use crate::{
     domain::{
         Invalid,
         event::{Action, Entity, Event, FieldChange},
-        id::Revision,
+        id::{Revision, WorkspaceId},
         secret::Random,
         time::Timestamp,
     },
@@ -23,7 +23,7 @@ use crate::{
         clock::{Clock as _, SystemClock},
         keyring::Keyring,
     },
-    store::{Batch, CommitError, RecordId, Store, StoreError, Write},
+    store::{Batch, CommitError, Done, Mutation, RecordId, Store, Write},
 };
 
 /// What all management shares.
@@ -40,12 +40,13 @@ pub struct Management {
 
 /// What a call wants to change.
 pub(super) struct Proposal {
-    pub(super) method: &'static str,
     pub(super) action: Action,
     pub(super) entity: Entity,
     pub(super) resource: String,
     pub(super) changes: Vec<FieldChange>,
     pub(super) reads: Vec<(RecordId, Option<Revision>)>,
+    /// The workspace on all of whose keys it was decided, and the revision that those were seen at.
+    pub(super) quiet: Option<(WorkspaceId, Revision)>,
     pub(super) writes: Vec<Write>,
     pub(super) time: Timestamp,
 }
@@ -54,6 +55,8 @@ pub(super) struct Proposal {
 pub(super) enum Outcome {
     /// It is committed and in force everywhere.
     Done(Revision),
+    /// The call was made before, and this is what it did then. It is in force everywhere.
+    Repeated(Done),
     /// What it was decided on has changed, and the change has arrived here: decide again.
     Stale,
 }
@@ -82,18 +85,17 @@ impl Management {
     }
 
     /// Commits a proposal, and waits until it is in force everywhere.
-    pub(super) async fn commit(
-        &self,
-        caller: &Caller,
-        proposal: Proposal,
-    ) -> Result<Outcome, Failure> {
+    pub(super) async fn commit(&self, call: &Call, proposal: Proposal) -> Result<Outcome, Failure> {
+        let Call { caller, method, .. } = call;
+        let method = *method;
+        let mutation = call.mutation()?;
         let Proposal {
-            method,
             action,
             entity,
             resource,
             changes,
             mut reads,
+            quiet,
             writes,
             time,
         } = proposal;
@@ -107,7 +109,7 @@ impl Management {
             resource: resource.clone(),
             changes,
             source_address: caller.source_address.clone(),
-            request_id: String::new(),
+            request_id: call.request_id.clone(),
         };
         // A caller whose authority changed since it was judged changes nothing.
         reads.extend(
@@ -116,26 +118,29 @@ impl Management {
                 .clone()
                 .map(|(id, revision)| (id, Some(revision))),
         );
+        let changes_something = !writes.is_empty();
         let known = self.keyring.applied();
         match self
             .store
             .commit(Batch {
                 reads,
-                quiet: None,
-                mutation: None,
+                quiet,
+                mutation,
                 writes,
                 event,
             })
             .await
         {
             Ok(revision) => {
-                *self
-                    .mutations
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .entry(method)
-                    .or_default() += 1;
-                tracing::info!(actor = caller.principal, method, resource, revision = %revision, "changed");
+                if changes_something {
+                    *self
+                        .mutations
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .entry(method)
+                        .or_default() += 1;
+                    tracing::info!(actor = caller.principal, method, resource, revision = %revision, "changed");
+                }
                 self.fleet.settle(revision).await?;
                 Ok(Outcome::Done(revision))
             }
@@ -147,13 +152,78 @@ impl Management {
                     _ => Ok(Outcome::Stale),
                 }
             }
-            Err(CommitError::Repeated(_)) => Err(Failure::Store(StoreError::Failed(
-                "it knows a mutation that was given no id".to_owned(),
-            ))),
+            Err(CommitError::Repeated(done)) => {
+                let mutation = mutation.ok_or(Failure::Internal(
+                    "the store knows a call that has no request id",
+                ))?;
+                Ok(Outcome::Repeated(
+                    self.accept_repeat(mutation, *done).await?,
+                ))
+            }
             Err(CommitError::Failed(error)) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 Err(Failure::Store(error))
             }
+        }
+    }
+
+    /// Ends a call that finds everything as it wants it: `reads` is what it found, the resource itself first. If it has a
+    /// request id, that is remembered, so that its repetition changes nothing should others have changed the resource since.
+    pub(super) async fn keep(
+        &self,
+        call: &Call,
+        reads: Vec<(RecordId, Option<Revision>)>,
+        revision: Revision,
+        time: Timestamp,
+    ) -> Result<Outcome, Failure> {
+        if call.mutation()?.is_some() {
+            let nothing = Proposal {
+                action: Action::Update,
+                entity: Entity::Key,
+                resource: String::new(),
+                changes: Vec::new(),
+                reads,
+                quiet: None,
+                writes: Vec::new(),
+                time,
+            };
+            return self.commit(call, nothing).await;
+        }
+        // The state may be new here and not yet in force elsewhere, and OK means everywhere.
+        self.fleet.settle(revision).await?;
+        Ok(Outcome::Done(revision))
+    }
+
+    /// What the call did when it was made before, if it was. Asked before anything is decided: what it changed then may be
+    /// why it could not be made again. It is in force everywhere.
+    ///
+    /// # Errors
+    /// If the request id is malformed or was another call's, or the store cannot be asked.
+    pub(super) async fn repeated(&self, call: &Call) -> Result<Option<Done>, Failure> {
+        let Some(mutation) = call.mutation()? else {
+            return Ok(None);
+        };
+        match self.store.done(mutation.id, self.now()).await {
+            Ok(None) => Ok(None),
+            Ok(Some(done)) => self.accept_repeat(mutation, done).await.map(Some),
+            Err(error) => Err(Failure::Store(error)),
+        }
+    }
+
+    async fn accept_repeat(&self, mutation: Mutation, done: Done) -> Result<Done, Failure> {
+        if done.fingerprint != mutation.fingerprint {
+            return Err(Failure::RequestIdReused);
+        }
+        self.fleet.settle(done.revision).await?;
+        Ok(done)
+    }
+
+    /// What a call answers whose resource is not there. If it is a repeated delete, its caller may take this for the answer
+    /// that was lost, so it means the same: gone everywhere.
+    pub(super) async fn gone(&self, resource: String) -> Failure {
+        match self.fleet.settle(self.keyring.applied()).await {
+            Ok(_) => Failure::NotFound(resource),
+            Err(pending) => pending.into(),
         }
     }
 

@@ -7,20 +7,20 @@ use tonic::{Request, Response, Status};
 use super::{
     Failure,
     caller::Caller,
-    convert::{Violations, read_workspace_name, show_workspace},
+    convert::{
+        call_of, read_new_workspace, read_workspace_edit, read_workspace_name, show_workspace,
+    },
     mutation::Management,
     page,
-    workspaces::NewWorkspace,
+    workspaces::WorkspaceTarget,
 };
 use crate::{
-    domain::{
-        id::{TokenPrefix, WorkspaceId},
-        text,
-    },
+    domain::id::WorkspaceId,
     gate::checker::Checker,
     proto::v1::{
-        self, CreateWorkspaceRequest, GetWorkspaceRequest, ListWorkspacesRequest,
-        ListWorkspacesResponse, workspace_service_server::WorkspaceService,
+        CreateWorkspaceRequest, DeleteWorkspaceRequest, GetWorkspaceRequest, ListWorkspacesRequest,
+        ListWorkspacesResponse, UpdateWorkspaceRequest, Workspace,
+        workspace_service_server::WorkspaceService,
     },
 };
 
@@ -46,23 +46,22 @@ impl WorkspaceService for WorkspaceApi {
     async fn create_workspace(
         &self,
         request: Request<CreateWorkspaceRequest>,
-    ) -> Result<Response<v1::Workspace>, Status> {
+    ) -> Result<Response<Workspace>, Status> {
         let caller = Caller::of(&request, &self.checker).await?;
-        let CreateWorkspaceRequest {
-            workspace_id,
-            workspace,
-        } = request.into_inner();
-        let id = WorkspaceId::parse(&workspace_id)
+        let mut request = request.into_inner();
+        let request_id = std::mem::take(&mut request.request_id);
+        let call = call_of(caller, "CreateWorkspace", request_id, &request);
+        let id = WorkspaceId::parse(&request.workspace_id)
             .map_err(|why| Failure::invalid("workspace_id", why))?;
-        let new = || read_new_workspace(workspace.unwrap_or_default());
-        let record = self.management.create_workspace(&caller, &id, new).await?;
+        let new = || read_new_workspace(request.workspace.unwrap_or_default());
+        let record = self.management.create_workspace(&call, &id, new).await?;
         Ok(Response::new(show_workspace(&record)))
     }
 
     async fn get_workspace(
         &self,
         request: Request<GetWorkspaceRequest>,
-    ) -> Result<Response<v1::Workspace>, Status> {
+    ) -> Result<Response<Workspace>, Status> {
         let caller = Caller::of(&request, &self.checker).await?;
         let id = read_workspace_name("name", &request.into_inner().name)?;
         let record = self.management.get_workspace(&caller, &id)?;
@@ -95,26 +94,44 @@ impl WorkspaceService for WorkspaceApi {
                 .unwrap_or_default(),
         }))
     }
-}
 
-fn read_new_workspace(workspace: v1::Workspace) -> Result<NewWorkspace, Failure> {
-    let v1::Workspace {
-        name: _,
-        display_name,
-        token_prefix,
-        create_time: _,
-        update_time: _,
-        etag: _,
-        revision: _,
-    } = workspace;
-    let mut violations = Violations::default();
-    let display_name = violations.take(
-        "workspace.display_name",
-        text::check_display_name(&display_name).map(|()| display_name),
-    );
-    let token_prefix = violations.take("workspace.token_prefix", TokenPrefix::parse(&token_prefix));
-    violations.finish(NewWorkspace {
-        display_name,
-        token_prefix,
-    })
+    async fn update_workspace(
+        &self,
+        request: Request<UpdateWorkspaceRequest>,
+    ) -> Result<Response<Workspace>, Status> {
+        let caller = Caller::of(&request, &self.checker).await?;
+        let mut request = request.into_inner();
+        let request_id = std::mem::take(&mut request.request_id);
+        let call = call_of(caller, "UpdateWorkspace", request_id, &request);
+        let workspace = request.workspace.unwrap_or_default();
+        let id = read_workspace_name("workspace.name", &workspace.name)?;
+        let etag = workspace.etag.clone();
+        let target = WorkspaceTarget {
+            id: &id,
+            etag: &etag,
+        };
+        let edit = || read_workspace_edit(workspace, request.update_mask);
+        let record = self
+            .management
+            .update_workspace(&call, target, edit)
+            .await?;
+        Ok(Response::new(show_workspace(&record)))
+    }
+
+    async fn delete_workspace(
+        &self,
+        request: Request<DeleteWorkspaceRequest>,
+    ) -> Result<Response<()>, Status> {
+        let caller = Caller::of(&request, &self.checker).await?;
+        let mut request = request.into_inner();
+        let request_id = std::mem::take(&mut request.request_id);
+        let call = call_of(caller, "DeleteWorkspace", request_id, &request);
+        let id = read_workspace_name("name", &request.name)?;
+        let target = WorkspaceTarget {
+            id: &id,
+            etag: &request.etag,
+        };
+        self.management.delete_workspace(&call, target).await?;
+        Ok(Response::new(()))
+    }
 }

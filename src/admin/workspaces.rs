@@ -2,70 +2,224 @@
 
 use super::{
     Failure,
+    call::Call,
     caller::Caller,
-    mutation::{Management, Outcome, Proposal},
+    mutation::{Management, Outcome, Proposal, TRIES},
 };
 use crate::{
     domain::{
         event::{Action, Entity, workspace_changes},
         grant::Act,
-        id::{TokenPrefix, WorkspaceId},
+        id::{DEFAULT_WORKSPACE, Revision, TokenPrefix, WorkspaceId},
+        key::Key,
         name::of_workspace,
-        workspace::Workspace,
+        permission::PermissionSet,
+        setting::Declarations,
+        workspace::{ArchiveLimit, Workspace},
     },
-    store::{RecordId, WorkspaceRecord, Write},
+    store::{Done, RecordId, Stored, WorkspaceRecord, Write},
 };
 
-/// A workspace to create.
-#[derive(Debug, Clone)]
-pub struct NewWorkspace {
+/// The fields of a workspace to set; `None`: as it is, or its default.
+#[derive(Debug, Clone, Default)]
+pub struct WorkspaceEdit {
     /// For people.
-    pub display_name: String,
-    /// What its tokens begin with.
-    pub token_prefix: TokenPrefix,
+    pub display_name: Option<String>,
+    /// What its new tokens begin with.
+    pub token_prefix: Option<TokenPrefix>,
+    /// The permissions that there are.
+    pub permissions: Option<PermissionSet>,
+    /// The settings that there are.
+    pub settings: Option<Declarations>,
+    /// How many archived keys it keeps.
+    pub archive_limit: Option<ArchiveLimit>,
+}
+
+impl WorkspaceEdit {
+    fn apply(self, before: Workspace) -> Workspace {
+        let Self {
+            display_name,
+            token_prefix,
+            permissions,
+            settings,
+            archive_limit,
+        } = self;
+        Workspace {
+            display_name: display_name.unwrap_or(before.display_name),
+            token_prefix: token_prefix.unwrap_or(before.token_prefix),
+            permissions: permissions.unwrap_or(before.permissions),
+            settings: settings.unwrap_or(before.settings),
+            archive_limit: archive_limit.unwrap_or(before.archive_limit),
+            ..before
+        }
+    }
+}
+
+/// Which workspace a call is to change, and on what condition.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkspaceTarget<'a> {
+    /// The workspace.
+    pub id: &'a WorkspaceId,
+    /// If not empty, it must be the workspace's.
+    pub etag: &'a str,
 }
 
 impl Management {
     /// Creates a workspace. `new` is asked what to create once the caller is known to be allowed to.
     ///
     /// # Errors
-    /// If the caller may not, the workspace is malformed, or its id is taken.
+    /// If the caller may not, the workspace is malformed, or its id is or was taken.
     pub async fn create_workspace(
         &self,
-        caller: &Caller,
+        call: &Call,
         id: &WorkspaceId,
-        new: impl FnOnce() -> Result<NewWorkspace, Failure>,
+        new: impl FnOnce() -> Result<WorkspaceEdit, Failure>,
     ) -> Result<WorkspaceRecord, Failure> {
-        caller.require(Act::WorkspacesWrite, id)?;
-        let NewWorkspace {
-            display_name,
-            token_prefix,
-        } = new()?;
+        call.caller.require(Act::WorkspacesWrite, id)?;
+        if let Some(done) = self.repeated(call).await? {
+            return workspace_before(done);
+        }
+        let edit = new()?;
+        if self.keyring.is_taken(id) {
+            return Err(Failure::Exists(of_workspace(id)));
+        }
         let now = self.now();
-        let workspace = Workspace {
-            id: id.clone(),
-            display_name,
-            token_prefix,
-            create_time: now,
-            update_time: now,
-        };
+        let workspace = edit.apply(Workspace::new(id.clone(), TokenPrefix::default(), now));
         let proposal = Proposal {
-            method: "CreateWorkspace",
             action: Action::Create,
             entity: Entity::Workspace,
             resource: of_workspace(id),
-            changes: workspace_changes(&workspace),
+            changes: workspace_changes(None, Some(&workspace)),
             reads: vec![(RecordId::Workspace(id.clone()), None)],
+            quiet: None,
             writes: vec![Write::Workspace(workspace.clone())],
             time: now,
         };
-        match self.commit(caller, proposal).await? {
+        match self.commit(call, proposal).await? {
             Outcome::Done(revision) => Ok(WorkspaceRecord {
                 workspace,
                 revision,
             }),
+            Outcome::Repeated(done) => workspace_before(done),
             Outcome::Stale => Err(Failure::Exists(of_workspace(id))),
         }
+    }
+
+    /// Changes fields of a workspace, for all its keys at once. `edit` is asked which once the caller is known to be allowed
+    /// to.
+    ///
+    /// # Errors
+    /// If the caller may not, the edit is malformed, there is no such workspace, its etag is another, it is `system`, or a key
+    /// holds what would no longer be allowed.
+    pub async fn update_workspace(
+        &self,
+        call: &Call,
+        target: WorkspaceTarget<'_>,
+        edit: impl FnOnce() -> Result<WorkspaceEdit, Failure>,
+    ) -> Result<WorkspaceRecord, Failure> {
+        let id = target.id;
+        call.caller.require(Act::WorkspacesWrite, id)?;
+        if let Some(done) = self.repeated(call).await? {
+            return workspace_before(done);
+        }
+        let edit = edit()?;
+        if id.is_system() {
+            return Err(Failure::WorkspaceReserved(of_workspace(id)));
+        }
+        for _ in 0..TRIES {
+            // Read before the keys: what was applied since shows as a conflict.
+            let seen = self.keyring.applied();
+            let found = self.find_target(target)?;
+            let now = self.now();
+            let after = edit.clone().apply(found.workspace.clone());
+            let changes = workspace_changes(Some(&found.workspace), Some(&after));
+            if changes.is_empty() {
+                let reads = vec![(RecordId::Workspace(id.clone()), Some(found.revision))];
+                match self.keep(call, reads, found.revision, now).await? {
+                    Outcome::Done(_) => return Ok(found),
+                    Outcome::Repeated(done) => return workspace_before(done),
+                    Outcome::Stale => continue,
+                }
+            }
+            let after = Workspace {
+                update_time: now,
+                ..after
+            };
+            let mut proposal = Proposal {
+                action: Action::Update,
+                entity: Entity::Workspace,
+                resource: of_workspace(id),
+                changes,
+                reads: vec![(RecordId::Workspace(id.clone()), Some(found.revision))],
+                quiet: None,
+                writes: vec![Write::Workspace(after.clone())],
+                time: now,
+            };
+            if after.archive_limit.get() < found.workspace.archive_limit.get() {
+                let limit = after.archive_limit.get().into();
+                self.drop_oldest_archived(id, limit, None, &mut proposal);
+            }
+            if narrows(&found.workspace, &after) {
+                self.require_nothing_lost(&after).await?;
+                proposal.quiet = Some((id.clone(), seen));
+            }
+            match self.commit(call, proposal).await? {
+                Outcome::Done(revision) => {
+                    return Ok(WorkspaceRecord {
+                        workspace: after,
+                        revision,
+                    });
+                }
+                Outcome::Repeated(done) => return workspace_before(done),
+                Outcome::Stale => {}
+            }
+        }
+        Err(Failure::Conflict)
+    }
+
+    /// Deletes a workspace without keys. Its id is not used again.
+    ///
+    /// # Errors
+    /// If the caller may not, there is no such workspace, its etag is another, it has keys, or is `system` or `default`.
+    pub async fn delete_workspace(
+        &self,
+        call: &Call,
+        target: WorkspaceTarget<'_>,
+    ) -> Result<(), Failure> {
+        let id = target.id;
+        call.caller.require(Act::WorkspacesWrite, id)?;
+        if self.repeated(call).await?.is_some() {
+            return Ok(());
+        }
+        if id.is_system() || id.as_str() == DEFAULT_WORKSPACE {
+            return Err(Failure::WorkspaceReserved(of_workspace(id)));
+        }
+        for _ in 0..TRIES {
+            let seen: Revision = self.keyring.applied();
+            let found = match self.find_target(target) {
+                Err(Failure::NotFound(resource)) => return Err(self.gone(resource).await),
+                found => found?,
+            };
+            if self.keyring.has_keys(id) {
+                return Err(Failure::WorkspaceNotEmpty(of_workspace(id)));
+            }
+            let proposal = Proposal {
+                action: Action::Delete,
+                entity: Entity::Workspace,
+                resource: of_workspace(id),
+                changes: workspace_changes(Some(&found.workspace), None),
+                reads: vec![(RecordId::Workspace(id.clone()), Some(found.revision))],
+                // A key that is created meanwhile read the same record, which this does not change before it is gone.
+                quiet: Some((id.clone(), seen)),
+                writes: vec![Write::DeleteWorkspace(id.clone())],
+                time: self.now(),
+            };
+            match self.commit(call, proposal).await? {
+                Outcome::Done(_) | Outcome::Repeated(_) => return Ok(()),
+                Outcome::Stale => {}
+            }
+        }
+        Err(Failure::Conflict)
     }
 
     /// Reads a workspace.
@@ -80,9 +234,7 @@ impl Management {
         if !caller.sees(id) {
             return Err(Failure::NotPermitted(Act::KeysRead, Some(id.clone())));
         }
-        self.keyring
-            .workspace(id)
-            .ok_or_else(|| Failure::NotFound(of_workspace(id)))
+        self.find_workspace(id)
     }
 
     /// Lists up to `limit` workspaces that the caller may know of, by id, after one of them.
@@ -103,5 +255,76 @@ impl Management {
             .filter(|_| more)
             .map(|record| record.workspace.id.clone());
         (records, next)
+    }
+
+    pub(super) fn find_workspace(&self, id: &WorkspaceId) -> Result<WorkspaceRecord, Failure> {
+        self.keyring
+            .workspace(id)
+            .ok_or_else(|| Failure::NotFound(of_workspace(id)))
+    }
+
+    fn find_target(&self, target: WorkspaceTarget<'_>) -> Result<WorkspaceRecord, Failure> {
+        let WorkspaceTarget { id, etag } = target;
+        let found = self.find_workspace(id)?;
+        if !etag.is_empty() && etag != found.revision.to_string() {
+            return Err(Failure::EtagMismatch(of_workspace(id)));
+        }
+        Ok(found)
+    }
+
+    /// Goes on only if every key that may still be used holds what `after` declares. There may be a million, so another
+    /// thread looks.
+    async fn require_nothing_lost(&self, after: &Workspace) -> Result<(), Failure> {
+        let (keyring, after) = (self.keyring.clone(), after.clone());
+        let looked = tokio::task::spawn_blocking(move || {
+            let found = keyring.find_key(&after.id, |key| {
+                key.archive_time.is_none() && lost(&after, key).is_some()
+            })?;
+            let field = lost(&after, &found).unwrap_or_default();
+            Some((found.name().to_string(), field))
+        });
+        let found = looked
+            .await
+            .map_err(|_| Failure::Internal("looking through a workspace's keys failed"))?;
+        match found {
+            Some((key, field)) => Err(Failure::DeclarationInUse { key, field }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a key holds that its workspace would not allow.
+fn lost(workspace: &Workspace, key: &Key) -> Option<String> {
+    let permission = workspace
+        .undeclared(&key.permissions)
+        .map(|name| format!("permissions {name}"));
+    let setting = || {
+        workspace
+            .refused_setting(&key.settings)
+            .map(|(name, _)| format!("settings.{name}"))
+    };
+    permission.or_else(setting)
+}
+
+/// True if a key that was right under `before` may be wrong under `after`.
+fn narrows(before: &Workspace, after: &Workspace) -> bool {
+    let permissions = after.declares_permissions()
+        && (!before.declares_permissions() || after.undeclared(&before.permissions).is_some());
+    let settings = before.settings.iter().any(|old| {
+        after
+            .settings
+            .get(&old.name)
+            .is_none_or(|new| new.kind != old.kind)
+    });
+    permissions || settings
+}
+
+/// The workspace that a call wrote when it was made before.
+fn workspace_before(done: Done) -> Result<WorkspaceRecord, Failure> {
+    match done.result {
+        Stored::Workspace(record) => Ok(record),
+        _ => Err(Failure::Internal(
+            "a call that writes a workspace wrote none",
+        )),
     }
 }

@@ -68,6 +68,7 @@ pub(super) async fn run(
         .transpose();
     let workspace = workspace.map_err(Failure::Usage)?;
     let request = CheckRequest {
+        settings: std::collections::BTreeMap::new(),
         credential: token.trim_end_matches(['\r', '\n']).to_owned(),
         permissions: args.permission,
         source_address: args
@@ -141,6 +142,7 @@ const fn words(reason: Reason) -> &'static str {
             "the source address is unknown or not among those the key is used from"
         }
         Reason::PermissionDenied => "the key lacks a permission",
+        Reason::InvalidSetting => "a setting of the request is unknown or its value not valid",
         Reason::InvalidRequest => "the request is malformed",
         Reason::Undecided => "no decision was made",
     }

@@ -84,6 +84,7 @@ pub(super) async fn run(
             let request = CreateWorkspaceRequest {
                 workspace_id: id.to_string(),
                 workspace: Some(workspace),
+                request_id: String::new(),
             };
             let client = Client::connect(&args.client, console).await?;
             let workspace = client

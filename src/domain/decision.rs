@@ -22,19 +22,22 @@ pub enum Reason {
     SourceDenied,
     /// A permission that was asked for is not held.
     PermissionDenied,
+    /// A setting of the request is not declared, or its value not valid.
+    InvalidSetting,
     /// The request is malformed.
     InvalidRequest,
 }
 
 impl Reason {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Ok,
         Self::InvalidCredential,
         Self::KeyDisabled,
         Self::KeyExpired,
         Self::SourceDenied,
         Self::PermissionDenied,
+        Self::InvalidSetting,
         Self::InvalidRequest,
     ];
 
@@ -48,6 +51,7 @@ impl Reason {
             Self::KeyExpired => "KEY_EXPIRED",
             Self::SourceDenied => "SOURCE_DENIED",
             Self::PermissionDenied => "PERMISSION_DENIED",
+            Self::InvalidSetting => "INVALID_SETTING",
             Self::InvalidRequest => "INVALID_REQUEST",
         }
     }
@@ -62,6 +66,8 @@ pub fn judge<S: AsRef<str>>(
     now: Timestamp,
 ) -> Reason {
     match key.state(now) {
+        // The same answer as for a key that does not exist.
+        State::Archived => return Reason::InvalidCredential,
         State::Disabled => return Reason::KeyDisabled,
         State::Expired => return Reason::KeyExpired,
         State::Active => {}

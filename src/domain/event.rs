@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{key::Key, time::Timestamp, workspace::Workspace};
+use super::{key::Key, secret::Secret, time::Timestamp, workspace::Workspace};
 
 /// One event stands beside every committed change, in the same commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,21 +71,46 @@ pub fn key_changes(before: Option<&Key>, after: Option<&Key>) -> Vec<FieldChange
     )
 }
 
-/// Names what a new workspace begins with.
+/// Names what differs between two states of a workspace; `None`: it did not, or does no longer exist.
 #[must_use]
-pub fn workspace_changes(after: &Workspace) -> Vec<FieldChange> {
+pub fn workspace_changes(
+    before: Option<&Workspace>,
+    after: Option<&Workspace>,
+) -> Vec<FieldChange> {
+    differences(
+        &before.map(workspace_fields).unwrap_or_default(),
+        &after.map(workspace_fields).unwrap_or_default(),
+    )
+}
+
+fn workspace_fields(workspace: &Workspace) -> Vec<Field> {
+    // Destructured, as below.
     let Workspace {
         id: _,
         display_name,
         token_prefix,
+        permissions,
+        settings,
+        archive_limit,
         create_time: _,
         update_time: _,
-    } = after;
-    let fields = [
-        ("display_name", display_name.clone()),
-        ("token_prefix", token_prefix.as_str().to_owned()),
+    } = workspace;
+    let mut fields = vec![
+        ("display_name".to_owned(), display_name.clone()),
+        ("token_prefix".to_owned(), token_prefix.as_str().to_owned()),
+        (
+            "permissions".to_owned(),
+            permissions.iter().collect::<Vec<_>>().join(","),
+        ),
+        ("archive_limit".to_owned(), archive_limit.get().to_string()),
     ];
-    differences(&[], &fields.map(|(name, value)| (name.to_owned(), value)))
+    fields.extend(settings.iter().map(|declaration| {
+        (
+            format!("settings.{}", declaration.name),
+            declaration.to_string(),
+        )
+    }));
+    fields
 }
 
 type Field = (String, String);
@@ -106,6 +131,8 @@ fn key_fields(key: &Key) -> Vec<Field> {
         create_time: _,
         update_time: _,
         expire_time,
+        archive_time,
+        settings,
     } = key;
     let entries: Vec<_> = ip_allowlist
         .entries()
@@ -118,7 +145,12 @@ fn key_fields(key: &Key) -> Vec<Field> {
         ("owner".to_owned(), owner.to_string()),
         (
             "state".to_owned(),
-            if *disabled { "DISABLED" } else { "ACTIVE" }.to_owned(),
+            match (archive_time, disabled) {
+                (Some(_), _) => "ARCHIVED",
+                (None, true) => "DISABLED",
+                (None, false) => "ACTIVE",
+            }
+            .to_owned(),
         ),
         (
             "permissions".to_owned(),
@@ -134,6 +166,11 @@ fn key_fields(key: &Key) -> Vec<Field> {
         labels
             .iter()
             .map(|(name, value)| (format!("labels.{name}"), value.to_owned())),
+    );
+    fields.extend(
+        settings
+            .iter()
+            .map(|(name, value)| (format!("settings.{name}"), value.to_owned())),
     );
     fields
 }
@@ -164,17 +201,22 @@ fn differences(before: &[Field], after: &[Field]) -> Vec<FieldChange> {
         .collect()
 }
 
-/// The change that a reset makes: which secret is live. Its value is never told.
+/// Names which secrets of a key are live, by their ids and the ends that they have. Their values are never told.
 #[must_use]
-pub fn secret_change(before: &[u32], after: u32) -> FieldChange {
-    let before = before
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(",");
+pub fn secrets_change(before: &[Secret], after: &[Secret]) -> FieldChange {
+    let text = |secrets: &[Secret]| {
+        secrets
+            .iter()
+            .map(|secret| match secret.expire_time {
+                Some(end) => format!("{} until {end}", secret.id),
+                None => secret.id.to_string(),
+            })
+            .collect::<Vec<_>>()
+            .join(",")
+    };
     FieldChange {
         field: "secrets".to_owned(),
-        before,
-        after: after.to_string(),
+        before: text(before),
+        after: text(after),
     }
 }

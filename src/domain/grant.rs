@@ -5,7 +5,10 @@ use std::fmt;
 use super::{
     Invalid,
     id::WorkspaceId,
+    key::Key,
     permission::{ANY, PermissionSet},
+    source::IpAllowlist,
+    time::Timestamp,
 };
 
 /// Something that only some callers may do.
@@ -15,7 +18,11 @@ pub enum Act {
     KeysRead,
     /// Create and change keys.
     KeysWrite,
-    /// Create workspaces.
+    /// Create keys, and see and change those that one created oneself.
+    KeysOwn,
+    /// See who changed what.
+    AuditRead,
+    /// Create, change and delete workspaces.
     WorkspacesWrite,
     /// See the fleet. It belongs to no workspace, so only `*:fleet.read` grants it.
     FleetRead,
@@ -24,9 +31,12 @@ pub enum Act {
 }
 
 impl Act {
-    const ALL: [Self; 5] = [
+    /// All of them.
+    pub const ALL: [Self; 7] = [
         Self::KeysRead,
         Self::KeysWrite,
+        Self::KeysOwn,
+        Self::AuditRead,
         Self::WorkspacesWrite,
         Self::FleetRead,
         Self::Check,
@@ -36,6 +46,8 @@ impl Act {
         match self {
             Self::KeysRead => "keys.read",
             Self::KeysWrite => "keys.write",
+            Self::KeysOwn => "keys.own",
+            Self::AuditRead => "audit.read",
             Self::WorkspacesWrite => "workspaces.write",
             Self::FleetRead => "fleet.read",
             Self::Check => "check",
@@ -76,7 +88,7 @@ impl Grant {
     fn parse(text: &str) -> Result<Self, Invalid> {
         let malformed = || {
             Invalid::new(
-                "must be '*', or {workspace or *}: and one of keys.read, keys.write, workspaces.write, check; or *:fleet.read",
+                "must be '*', or {workspace or *}: and one of keys.read, keys.write, keys.own, audit.read, workspaces.write, check; or *:fleet.read",
             )
         };
         let (scope, act) = text.split_once(':').ok_or_else(malformed)?;
@@ -175,8 +187,68 @@ impl Grants {
     fn holds(&self, asked: &Grant) -> bool {
         match &self.0 {
             Held::Root => true,
-            Held::Listed(grants) => grants.iter().any(|held| held.covers(asked)),
+            Held::Listed(grants) => {
+                let held = |asked: &Grant| grants.iter().any(|held| held.covers(asked));
+                // Who may see and change every key may do so with their own.
+                held(asked)
+                    || (asked.act == Act::KeysOwn
+                        && [Act::KeysRead, Act::KeysWrite].into_iter().all(|act| {
+                            held(&Grant {
+                                scope: asked.scope.clone(),
+                                act,
+                            })
+                        }))
+            }
         }
+    }
+}
+
+/// All that an admin credential stands for: what it may do, from where, and until when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    grants: Grants,
+    sources: IpAllowlist,
+    expire_time: Option<Timestamp>,
+}
+
+impl Authority {
+    /// Everything, from anywhere, for good.
+    #[must_use]
+    pub fn root() -> Self {
+        Self {
+            grants: Grants::root(),
+            sources: IpAllowlist::default(),
+            expire_time: None,
+        }
+    }
+
+    /// The authority of a `system` key.
+    ///
+    /// # Errors
+    /// If one of its permissions is no grant.
+    pub fn of(key: &Key) -> Result<Self, Invalid> {
+        Ok(Self {
+            grants: Grants::parse(&key.permissions)?,
+            sources: key.ip_allowlist.clone(),
+            expire_time: key.expire_time,
+        })
+    }
+
+    /// What it may do.
+    #[must_use]
+    pub const fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// True if whoever holds this gains nothing by holding `other`: no grant, no source, no time.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let lasts = match (self.expire_time, other.expire_time) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(mine), Some(other)) => other <= mine,
+        };
+        lasts && self.sources.admits_all_of(&other.sources) && self.grants.cover(&other.grants)
     }
 }
 
@@ -214,6 +286,43 @@ mod tests {
                 && !narrow.cover(&grants(&["acme:keys.read"]))
         );
         assert!(!grants(&[]).allow(Act::Check, &workspace("acme")));
+    }
+
+    #[test]
+    fn to_see_and_change_all_keys_is_to_see_and_change_ones_own() {
+        let acme = workspace("acme");
+        for held in [&["acme:keys.own"][..], &["*:keys.read", "acme:keys.write"]] {
+            assert!(grants(held).allow(Act::KeysOwn, &acme), "{held:?}");
+        }
+        for held in [
+            &["acme:keys.read"][..],
+            &["acme:keys.write"],
+            &["other:keys.own"],
+        ] {
+            assert!(!grants(held).allow(Act::KeysOwn, &acme), "{held:?}");
+        }
+        assert!(!grants(&["acme:keys.own"]).allow(Act::KeysRead, &acme));
+        assert!(!grants(&["acme:keys.own"]).allow(Act::KeysWrite, &acme));
+        assert!(!grants(&["acme:keys.own"]).cover(&grants(&["acme:keys.write"])));
+    }
+
+    #[test]
+    fn authority_is_bounded_in_place_and_time_too() {
+        let authority = |sources: &[&str], expire: Option<u64>| Authority {
+            grants: grants(&["*:keys.write"]),
+            sources: IpAllowlist::parse(sources).unwrap(),
+            expire_time: expire.map(Timestamp::from_unix_nanos),
+        };
+        let free = authority(&[], None);
+        let here = authority(&["10.0.0.0/8"], None);
+        let soon = authority(&[], Some(5));
+        assert!(free.covers(&here) && free.covers(&soon) && Authority::root().covers(&free));
+        assert!(!here.covers(&free) && !soon.covers(&free) && !free.covers(&Authority::root()));
+        assert!(here.covers(&authority(&["10.1.0.0/16", "10.2.0.1"], Some(9))));
+        assert!(!here.covers(&authority(&["10.1.0.0/16", "11.0.0.1"], None)));
+        assert!(!here.covers(&authority(&["10.0.0.1", "::1"], None)));
+        assert!(soon.covers(&authority(&[], Some(5))) && soon.covers(&authority(&[], Some(4))));
+        assert!(!soon.covers(&authority(&[], Some(6))));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! An API key.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     id::{KeyId, Revision, TokenPrefix, WorkspaceId},
@@ -8,6 +8,7 @@ use super::{
     permission::PermissionSet,
     secret::Secret,
     source::IpAllowlist,
+    text::TextMap,
     time::Timestamp,
 };
 
@@ -33,13 +34,17 @@ pub struct Key {
     /// Where it may be used from.
     pub ip_allowlist: IpAllowlist,
     /// The operator's own names and values.
-    pub labels: Labels,
+    pub labels: TextMap,
+    /// Its values for the workspace's settings.
+    pub settings: TextMap,
     /// When it was created.
     pub create_time: Timestamp,
     /// When it was last changed.
     pub update_time: Timestamp,
     /// When it stops working; `None`: never.
     pub expire_time: Option<Timestamp>,
+    /// When it was archived, for good; `None`: it is not.
+    pub archive_time: Option<Timestamp>,
 }
 
 /// What a key is good for at some time.
@@ -51,13 +56,17 @@ pub enum State {
     Disabled,
     /// Its `expire_time` has come.
     Expired,
+    /// Archived for good: to Check it does not exist.
+    Archived,
 }
 
 impl Key {
-    /// The key's state at `now`. A disabled key stays `Disabled` whatever its expiry.
+    /// The key's state at `now`. An archived key is that whatever else it is, and a disabled one stays `Disabled` whatever
+    /// its expiry.
     #[must_use]
     pub fn state(&self, now: Timestamp) -> State {
         match self.expire_time {
+            _ if self.archive_time.is_some() => State::Archived,
             _ if self.disabled => State::Disabled,
             // The end is exclusive: at `expire_time` itself the key no longer works.
             Some(end) if now >= end => State::Expired,
@@ -71,6 +80,7 @@ impl Key {
         self.workspace.is_system()
             && self.permissions == PermissionSet::any()
             && !self.disabled
+            && self.archive_time.is_none()
             && self.expire_time.is_none()
             && self.ip_allowlist.entries().is_empty()
     }
@@ -92,36 +102,6 @@ impl Key {
             self.token_prefix.as_str(),
             &self.id.to_string()[..6]
         )
-    }
-}
-
-/// Labels, sorted by name. Most keys have few or none, so a slice is all it takes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Labels(Box<[(Box<str>, Box<str>)]>);
-
-impl Labels {
-    /// The value of a label.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        let place = self
-            .0
-            .binary_search_by(|(known, _)| (**known).cmp(name))
-            .ok()?;
-        Some(&self.0[place].1)
-    }
-
-    /// All of them, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (&**name, &**value))
-    }
-}
-
-impl<N: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(N, V)> for Labels {
-    fn from_iter<I: IntoIterator<Item = (N, V)>>(labels: I) -> Self {
-        let sorted: BTreeMap<Box<str>, Box<str>> = labels
-            .into_iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect();
-        Self(sorted.into_iter().collect())
     }
 }
 

@@ -52,7 +52,15 @@ impl PermissionSet {
         self.0.any || asked.iter().all(|asked| self.holds_by_name(asked.as_ref()))
     }
 
-    fn holds_by_name(&self, asked: &str) -> bool {
+    /// True if it holds everything.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.0.any
+    }
+
+    /// True if the name itself is held, `*` or not.
+    #[must_use]
+    pub fn holds_by_name(&self, asked: &str) -> bool {
         self.0
             .sorted
             .binary_search_by(|held| (**held).cmp(asked))

@@ -102,6 +102,8 @@ pub struct Secret {
     pub screen: u64,
     /// When it was made.
     pub create_time: Timestamp,
+    /// When the overlap ends that keeps it alive beside a newer one; `None`: it has no end of its own.
+    pub expire_time: Option<Timestamp>,
 }
 
 impl Secret {
@@ -126,7 +128,14 @@ impl Secret {
             screen: screen(&salt, secret.as_ref()),
             verifier,
             create_time: now,
+            expire_time: None,
         }
+    }
+
+    /// True while it proves its key: until the end of its overlap, exclusive.
+    #[must_use]
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.expire_time.is_none_or(|end| now < end)
     }
 
     /// False: this is not the secret. True: it nearly certainly is; [`Verifier::verify`] decides.

@@ -83,6 +83,18 @@ impl IpAllowlist {
         self.0.as_ref().map_or(&[], |lists| &lists.entries)
     }
 
+    /// True if every source that passes `other` passes this one. It may say no where only touching blocks together do.
+    #[must_use]
+    pub fn admits_all_of(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(mine), Some(other)) => {
+                covers_all(&mine.v4, &other.v4) && covers_all(&mine.v6, &other.v6)
+            }
+        }
+    }
+
     /// True if a request from `source` may pass. An unknown source passes an empty list only.
     #[must_use]
     pub fn admits(&self, source: Option<IpAddr>) -> bool {
@@ -145,6 +157,15 @@ fn disjoint<T: Copy + Ord>(ranges: impl Iterator<Item = (T, T)>) -> Box<[(T, T)]
 fn covers<T: Copy + Ord>(ranges: &[(T, T)], address: T) -> bool {
     let after = ranges.partition_point(|range| range.0 <= address);
     after > 0 && address <= ranges[after - 1].1
+}
+
+fn covers_all<T: Copy + Ord>(ranges: &[(T, T)], others: &[(T, T)]) -> bool {
+    // Both are disjoint, and adjacent blocks are not merged: an other range may span several of ours only if they touch,
+    // which merging them here would find; not to is the cautious side.
+    others.iter().all(|&(start, end)| {
+        let after = ranges.partition_point(|range| range.0 <= start);
+        after > 0 && end <= ranges[after - 1].1
+    })
 }
 
 #[cfg(test)]

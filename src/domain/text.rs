@@ -1,4 +1,6 @@
-//! Which texts people may store.
+//! Texts that people store: which there may be, and names with values.
+
+use std::collections::BTreeMap;
 
 use super::Invalid;
 
@@ -12,6 +14,43 @@ pub const MAX_LABELS: usize = 64;
 pub const MAX_LABEL_NAME: usize = 63;
 /// The longest label value, in characters.
 pub const MAX_LABEL_VALUE: usize = 256;
+
+/// Names and values, sorted by name: labels, and values of settings. Most keys have few or none, so a slice is all it takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct TextMap(Box<[(Box<str>, Box<str>)]>);
+
+impl TextMap {
+    /// The value of a name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let place = self
+            .0
+            .binary_search_by(|(known, _)| (**known).cmp(name))
+            .ok()?;
+        Some(&self.0[place].1)
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// True if there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<N: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(N, V)> for TextMap {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        let sorted: BTreeMap<Box<str>, Box<str>> = pairs
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        Self(sorted.into_iter().collect())
+    }
+}
 
 /// Checks a display name.
 ///
@@ -53,7 +92,11 @@ pub fn is_dotted_name(text: &str, longest: usize) -> bool {
             .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
 }
 
-fn check_line(text: &str, longest: usize) -> Result<(), Invalid> {
+/// Checks a text of one line and at most `longest` characters.
+///
+/// # Errors
+/// If it is longer or has a character that can mislead a reader.
+pub fn check_line(text: &str, longest: usize) -> Result<(), Invalid> {
     check(text, longest, |_| false)
 }
 

@@ -1,6 +1,6 @@
 //! Points in time, as the API carries them.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use super::Invalid;
 
@@ -40,6 +40,18 @@ impl Timestamp {
             // A remainder below 10^9 fits.
             nanos: (nanos % NANOS_PER_SECOND) as u32,
         }
+    }
+
+    /// The point this much later; `None` after year 9999.
+    #[must_use]
+    pub fn checked_add(self, span: Duration) -> Option<Self> {
+        let seconds = self.seconds.checked_add_unsigned(span.as_secs())?;
+        // Both are below 10^9, so the sum fits, and carries at most one second.
+        let nanos = self.nanos + span.subsec_nanos();
+        let carries = u64::from(nanos) >= NANOS_PER_SECOND;
+        let nanos = u64::from(nanos) - if carries { NANOS_PER_SECOND } else { 0 };
+        let seconds = seconds.checked_add(i64::from(carries))?;
+        Self::new(seconds, i32::try_from(nanos).ok()?).ok()
     }
 
     /// Whole seconds since 1970, rounded down.
@@ -88,6 +100,20 @@ mod tests {
         ] {
             assert!(Timestamp::new(seconds, nanos).is_err(), "{seconds} {nanos}");
         }
+    }
+
+    #[test]
+    fn a_later_point_is_exact_or_none() {
+        let at = |s, n| Timestamp::new(s, n).unwrap();
+        let sum = |time: Timestamp, s, n| time.checked_add(Duration::new(s, n));
+        assert_eq!(sum(at(5, 999_999_999), 1, 1), Some(at(7, 0)));
+        assert_eq!(sum(at(-5, 1), 2, 3), Some(at(-3, 4)));
+        assert_eq!(
+            sum(at(MAX_SECONDS - 1, 0), 1, 999_999_999),
+            Some(at(MAX_SECONDS, 999_999_999))
+        );
+        assert_eq!(sum(at(MAX_SECONDS, 999_999_999), 0, 1), None);
+        assert_eq!(sum(at(0, 0), u64::MAX, 999_999_999), None);
     }
 
     #[test]

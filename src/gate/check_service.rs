@@ -1,6 +1,6 @@
 //! `CheckService` over the [`Checker`]. An adapter: messages in, questions out, and back.
 
-use std::panic::AssertUnwindSafe;
+use std::{collections::BTreeMap, panic::AssertUnwindSafe};
 
 use futures_util::FutureExt as _;
 use tonic::{Code, Request, Response, Status};
@@ -14,7 +14,7 @@ use crate::{
     domain::{
         decision::Reason,
         id::{DEFAULT_WORKSPACE, Revision, WorkspaceId},
-        permission, source,
+        permission, setting, source,
     },
     proto::v1::{
         self, BatchCheckRequest, BatchCheckResponse, CheckRequest, CheckResponse, ErrorReason,
@@ -57,6 +57,7 @@ impl<C: Clock> CheckApi<C> {
             permissions,
             source_address,
             workspace,
+            settings,
             labels,
         } = request;
         let credential = Zeroizing::new(credential);
@@ -66,6 +67,7 @@ impl<C: Clock> CheckApi<C> {
                 &permissions,
                 &source_address,
                 &workspace,
+                &settings,
                 &labels,
             ) {
                 Some(question) => self.checker.check(&question).await,
@@ -86,6 +88,7 @@ impl<C: Clock> CheckApi<C> {
         permissions: &'a [String],
         source_address: &str,
         workspace: &'a str,
+        settings: &'a BTreeMap<String, String>,
         labels: &'a [String],
     ) -> Option<Question<'a>> {
         let workspace = match (workspace, self.workspace) {
@@ -99,6 +102,7 @@ impl<C: Clock> CheckApi<C> {
         };
         let well_formed = permissions.len() <= permission::MAX_PERMISSIONS
             && labels.len() <= MAX_LABELS
+            && settings.len() <= setting::MAX_SETTINGS
             && permissions
                 .iter()
                 .all(|name| permission::is_permission(name));
@@ -107,6 +111,7 @@ impl<C: Clock> CheckApi<C> {
             workspace,
             permissions,
             source,
+            settings,
             labels,
         })
     }
@@ -150,6 +155,7 @@ fn undecided_item() -> CheckResponse {
         allowed: false,
         reason: ReasonCode::Undecided.into(),
         key: None,
+        settings: BTreeMap::new(),
         revision: String::new(),
     }
 }
@@ -170,6 +176,7 @@ impl From<Answer> for CheckResponse {
         let Answer {
             reason,
             key,
+            settings,
             revision,
         } = answer;
         let (allowed, code) = match reason {
@@ -179,12 +186,14 @@ impl From<Answer> for CheckResponse {
             Reason::KeyExpired => (false, ReasonCode::KeyExpired),
             Reason::SourceDenied => (false, ReasonCode::SourceDenied),
             Reason::PermissionDenied => (false, ReasonCode::PermissionDenied),
+            Reason::InvalidSetting => (false, ReasonCode::InvalidSetting),
             Reason::InvalidRequest => (false, ReasonCode::InvalidRequest),
         };
         Self {
             allowed,
             reason: code.into(),
             key: key.map(Into::into),
+            settings: settings.into_iter().collect(),
             revision: Revision::to_string(&revision),
         }
     }

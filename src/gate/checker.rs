@@ -1,13 +1,13 @@
 //! Decides whether a key opens a call.
 //!
-//! The order is fixed: lease, credential, record, secret, state, source, permissions. After any wait it starts again at
-//! the lease, so that what is decided on is never older than the decision.
+//! The order is fixed: lease, credential, record, secret, state, source, permissions, settings. After any wait it starts
+//! again at the lease, so that what is decided on is never older than the decision.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use super::{
     clock::{Boottime, Clock, Now, SystemClock},
-    keyring::{CachedKey, Entry, Keyring, Slot},
+    keyring::{CachedKey, Entry, Keyring, Rules, Slot},
     lease::Lease,
     metrics::CheckRecorder,
     verify::{NoVerdict, VerifyPool},
@@ -18,6 +18,7 @@ use crate::domain::{
     id::{Revision, SYSTEM_WORKSPACE},
     key::Key,
     name::of_key,
+    setting::Declarations,
     time::Timestamp,
 };
 
@@ -32,6 +33,8 @@ pub struct Question<'a> {
     pub permissions: &'a [String],
     /// Where the request came from; `None`: unknown.
     pub source: Option<IpAddr>,
+    /// The request's own values for settings.
+    pub settings: &'a BTreeMap<String, String>,
     /// Names of the labels to answer with.
     pub labels: &'a [String],
 }
@@ -53,6 +56,8 @@ pub struct Answer {
     pub reason: Reason,
     /// The key, once its secret is proved.
     pub key: Option<ProvedKey>,
+    /// With `Ok`: the effective settings, by name.
+    pub settings: Vec<(String, String)>,
     /// Everything up to it was taken into account.
     pub revision: Revision,
 }
@@ -164,6 +169,7 @@ impl<C: Clock> Checker<C> {
         Answer {
             reason: Reason::InvalidRequest,
             key: None,
+            settings: Vec::new(),
             revision: self.parts.keyring.applied(),
         }
     }
@@ -172,10 +178,21 @@ impl<C: Clock> Checker<C> {
         if question.workspace == SYSTEM_WORKSPACE {
             return Ok(refused(self.parts.keyring.applied()));
         }
-        let answer = |cached: &CachedKey, now: Now, revision| Answer {
-            reason: judge(&cached.key, question.permissions, question.source, now.wall),
-            key: Some(ProvedKey::of(&cached.key, question.labels)),
-            revision,
+        let answer = |cached: &CachedKey, declared: &Declarations, now: Now, revision| {
+            let judged = judge(&cached.key, question.permissions, question.source, now.wall);
+            let (reason, settings) = match judged {
+                Reason::Ok => match declared.resolve(&cached.key.settings, question.settings) {
+                    Some(effective) => (Reason::Ok, effective),
+                    None => (Reason::InvalidSetting, Vec::new()),
+                },
+                denied => (denied, Vec::new()),
+            };
+            Answer {
+                reason,
+                key: Some(ProvedKey::of(&cached.key, question.labels)),
+                settings,
+                revision,
+            }
         };
         let proved = self
             .prove(question.credential, question.workspace, now, answer)
@@ -193,7 +210,7 @@ impl<C: Clock> Checker<C> {
         source: Option<IpAddr>,
     ) -> Result<Option<(Key, Revision)>, Undecided> {
         let nothing_asked: &[String] = &[];
-        let answer = |cached: &CachedKey, now: Now, _| {
+        let answer = |cached: &CachedKey, _: &Declarations, now: Now, _| {
             let in_force = judge(&cached.key, nothing_asked, source, now.wall) == Reason::Ok;
             in_force.then(|| (cached.key.clone(), cached.revision))
         };
@@ -210,7 +227,7 @@ impl<C: Clock> Checker<C> {
         credential: Credential<'_>,
         workspace: &str,
         mut now: Now,
-        answer: impl Fn(&CachedKey, Now, Revision) -> R,
+        answer: impl Fn(&CachedKey, &Declarations, Now, Revision) -> R,
     ) -> Result<Result<R, Revision>, Undecided> {
         let mut scratch = Scratch::default();
         let presented = Presented::parse(credential.0, &mut scratch)
@@ -255,7 +272,7 @@ impl<C: Clock> Checker<C> {
         presented: Presented<'_>,
         workspace: &str,
         now: Now,
-        answer: &impl Fn(&CachedKey, Now, Revision) -> R,
+        answer: &impl Fn(&CachedKey, &Declarations, Now, Revision) -> R,
     ) -> Result<Look<R>, Undecided> {
         // The revision is read before the record, so the record is at least that new.
         let revision = self.parts.keyring.applied();
@@ -267,18 +284,32 @@ impl<C: Clock> Checker<C> {
                 Some(Entry::Key(cached)) if cached.key.workspace.as_str() != workspace => {
                     Ok(Look::Refused(revision))
                 }
-                Some(Entry::Key(cached)) => Ok(match self.match_secret(cached, presented.secret) {
-                    Match::Proved => Look::Proved(answer(cached, now, revision)),
-                    Match::Wrong => Look::Refused(revision),
-                    Match::Unproved(slot) => Look::Unproved(slot),
-                }),
+                // To Check an archived key does not exist, whoever knows its secret.
+                Some(Entry::Key(cached)) if cached.key.archive_time.is_some() => {
+                    Ok(Look::Refused(revision))
+                }
+                Some(Entry::Key(cached)) => {
+                    let rules = cached.home.rules();
+                    let declared = match &**rules {
+                        Rules::Present(declared) => declared,
+                        Rules::Absent => return Ok(Look::Refused(revision)),
+                        Rules::Unreadable => return Err(Undecided::Unreadable),
+                    };
+                    Ok(match self.match_secret(cached, presented.secret, now) {
+                        Match::Proved => Look::Proved(answer(cached, declared, now, revision)),
+                        Match::Wrong => Look::Refused(revision),
+                        Match::Unproved(slot) => Look::Unproved(slot),
+                    })
+                }
             })
     }
 
-    fn match_secret(&self, cached: &CachedKey, secret: SecretRef<'_>) -> Match {
+    fn match_secret(&self, cached: &CachedKey, secret: SecretRef<'_>, now: Now) -> Match {
         let hash = self.parts.verify.hash(secret);
         let mut unproved = None;
-        for slot in &cached.slots {
+        // The end of an overlap is looked at each time: that a secret once matched says nothing about now.
+        let live = cached.slots.iter().filter(|live| live.is_live(now.wall));
+        for slot in live.map(|live| &live.slot) {
             match slot.memo.recall(hash) {
                 Some(true) => return Match::Proved,
                 None if slot.secret.passes_screen(secret) => unproved = Some(slot),
@@ -320,6 +351,7 @@ fn refused(revision: Revision) -> Answer {
     Answer {
         reason: Reason::InvalidCredential,
         key: None,
+        settings: Vec::new(),
         revision,
     }
 }

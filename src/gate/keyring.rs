@@ -6,13 +6,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     hash::{BuildHasherDefault, Hash, Hasher},
-    ops::Bound,
+    ops::{Bound, Deref},
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, PoisonError, RwLock, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use arc_swap::ArcSwap;
 use papaya::HashMap;
 use tokio::sync::watch;
 
@@ -23,6 +24,7 @@ use crate::{
         key::{Key, KeyRecord},
         permission::PermissionSet,
         secret::Secret,
+        setting::Declarations,
         time::Timestamp,
     },
     store::{Change, RecordId, Stored, WorkspaceRecord},
@@ -43,23 +45,69 @@ pub(super) enum Entry {
 /// A key as Check needs it.
 pub(super) struct CachedKey {
     pub(super) key: Key,
-    pub(super) slots: Box<[Arc<Slot>]>,
+    /// What its workspace says, as of the last change applied.
+    pub(super) home: Arc<Home>,
+    pub(super) slots: Box<[LiveSlot]>,
     pub(super) revision: Revision,
 }
 
-/// One secret of a key, and whether it was proved in this process.
+/// One secret of a key, until when it is good, and whether it was proved in this process.
+pub(super) struct LiveSlot {
+    pub(super) slot: Arc<Slot>,
+    /// The end of its overlap. It is no part of the slot, so that a reset, which sets it, lets callers of the old secret
+    /// go on without another argon2.
+    ends: Option<Box<Timestamp>>,
+}
+
+impl LiveSlot {
+    /// True until the end of its overlap, exclusive.
+    pub(super) fn is_live(&self, now: Timestamp) -> bool {
+        self.ends.as_deref().is_none_or(|&end| now < end)
+    }
+}
+
+/// What proves a secret, and whether it was proved in this process.
 pub(super) struct Slot {
+    /// Without an end of its own.
     pub(super) secret: Secret,
     pub(super) memo: Memo,
 }
 
 impl CachedKey {
     fn to_record(&self) -> KeyRecord {
+        let secrets = self.slots.iter().map(|live| Secret {
+            expire_time: live.ends.as_deref().copied(),
+            ..live.slot.secret.clone()
+        });
         KeyRecord {
             key: self.key.clone(),
-            secrets: self.slots.iter().map(|slot| slot.secret.clone()).collect(),
+            secrets: secrets.collect(),
             revision: self.revision,
         }
+    }
+}
+
+/// A workspace as Check needs it. All its keys share one, so that a change of it is in force for each of them at once.
+pub(super) struct Home(ArcSwap<Rules>);
+
+/// What a workspace says of its keys' checks.
+pub(super) enum Rules {
+    /// It is there and declares these settings.
+    Present(Declarations),
+    /// It is not there: its keys are unknown keys.
+    Absent,
+    /// Its record cannot be read: nothing may be decided on its keys.
+    Unreadable,
+}
+
+impl Home {
+    fn new(rules: Rules) -> Self {
+        Self(ArcSwap::from_pointee(rules))
+    }
+
+    /// The rules as of the last change applied when it is called.
+    pub(super) fn rules(&self) -> impl Deref<Target = Arc<Rules>> {
+        self.0.load()
     }
 }
 
@@ -94,8 +142,12 @@ struct Shared {
 #[derive(Default)]
 struct Directory {
     workspaces: BTreeMap<WorkspaceId, WorkspaceRecord>,
+    /// The ids of these, of the ones that cannot be read, and of those that were deleted: none is used again.
+    taken: BTreeSet<WorkspaceId>,
     /// The keys of each workspace in the order of their creation.
     keys: BTreeMap<WorkspaceId, BTreeSet<ListPosition>>,
+    /// Those of them that are archived, first the ones archived first.
+    archived: BTreeMap<WorkspaceId, BTreeSet<(Timestamp, KeyId)>>,
 }
 
 /// Where a key stands in the list of its workspace: oldest first. Neither part ever changes.
@@ -139,6 +191,12 @@ impl Keyring {
     #[must_use]
     pub fn workspace(&self, id: &WorkspaceId) -> Option<WorkspaceRecord> {
         self.directory().workspaces.get(id).cloned()
+    }
+
+    /// True if there is, or was, a workspace of this id.
+    #[must_use]
+    pub fn is_taken(&self, id: &WorkspaceId) -> bool {
+        self.directory().taken.contains(id)
     }
 
     /// Up to `limit` workspaces after `after`, by id, as far as `wanted` likes them.
@@ -192,6 +250,53 @@ impl Keyring {
         (records, next)
     }
 
+    /// The archived keys of a workspace, first the ones archived first.
+    #[must_use]
+    pub fn archived(&self, workspace: &WorkspaceId) -> Vec<KeyId> {
+        let directory = self.directory();
+        let archived = directory.archived.get(workspace).into_iter().flatten();
+        archived.map(|&(_, id)| id).collect()
+    }
+
+    /// True if a workspace has any key, archived ones included.
+    #[must_use]
+    pub fn has_keys(&self, workspace: &WorkspaceId) -> bool {
+        let directory = self.directory();
+        directory
+            .keys
+            .get(workspace)
+            .is_some_and(|keys| !keys.is_empty())
+    }
+
+    /// Any key of a workspace that `wanted` likes. It looks at each key as it is then, in small portions, so that no change
+    /// has to wait for it.
+    #[must_use]
+    pub fn find_key(&self, workspace: &WorkspaceId, wanted: impl Fn(&Key) -> bool) -> Option<Key> {
+        const PORTION: usize = 4_096;
+        let mut after: Option<ListPosition> = None;
+        loop {
+            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let positions: Vec<ListPosition> = match self.directory().keys.get(workspace) {
+                Some(keys) => keys
+                    .range((from, Bound::Unbounded))
+                    .take(PORTION)
+                    .copied()
+                    .collect(),
+                None => Vec::new(),
+            };
+            after = Some(*positions.last()?);
+            let found = positions.iter().find_map(|position| {
+                self.with(position.id, |entry| match entry {
+                    Some(Entry::Key(cached)) if wanted(&cached.key) => Some(cached.key.clone()),
+                    _ => None,
+                })
+            });
+            if found.is_some() {
+                return found;
+            }
+        }
+    }
+
     /// How many keys there are, unreadable ones included.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -228,6 +333,8 @@ pub struct KeyringWriter {
     owners: HashSet<Arc<str>>,
     workspaces: HashSet<WorkspaceId>,
     prefixes: HashSet<TokenPrefix>,
+    /// One of each workspace that has or had a record or a key.
+    homes: std::collections::HashMap<WorkspaceId, Arc<Home>>,
     unreadable: HashSet<RecordId>,
 }
 
@@ -248,6 +355,7 @@ impl KeyringWriter {
             owners: HashSet::new(),
             workspaces: HashSet::new(),
             prefixes: HashSet::new(),
+            homes: std::collections::HashMap::new(),
             unreadable: HashSet::new(),
         }
     }
@@ -284,11 +392,17 @@ impl KeyringWriter {
                 true
             }
             (RecordId::Workspace(id), Stored::Workspace(record)) => {
-                self.directory().workspaces.insert(id, record);
+                self.set_rules(&id, Rules::Present(record.workspace.settings.clone()));
+                let mut directory = self.directory();
+                directory.taken.insert(id.clone());
+                directory.workspaces.insert(id, record);
                 true
             }
             (RecordId::Workspace(id), Stored::Retired(_) | Stored::Gone) => {
-                self.directory().workspaces.remove(&id);
+                self.set_rules(&id, Rules::Absent);
+                let mut directory = self.directory();
+                directory.workspaces.remove(&id);
+                directory.taken.insert(id);
                 true
             }
             (
@@ -300,7 +414,10 @@ impl KeyringWriter {
                 false
             }
             (RecordId::Workspace(id), Stored::Unreadable(_) | Stored::Key(_)) => {
-                self.directory().workspaces.remove(&id);
+                self.set_rules(&id, Rules::Unreadable);
+                let mut directory = self.directory();
+                directory.workspaces.remove(&id);
+                directory.taken.insert(id);
                 false
             }
             (RecordId::Unknown(_), stored) => matches!(stored, Stored::Gone),
@@ -337,6 +454,7 @@ impl KeyringWriter {
             id,
         };
         let workspace = key.workspace.clone();
+        let home = self.home(&workspace);
 
         let keys = self.shared.keys.pin();
         let old = keys.get(&id);
@@ -345,21 +463,43 @@ impl KeyringWriter {
             .map(|secret| keep_or_make_slot(old, secret))
             .collect();
         let is_new = !matches!(old, Some(Entry::Key(_)));
+        let archived_since = match old {
+            Some(Entry::Key(old)) => old.key.archive_time,
+            Some(Entry::Unreadable) | None => None,
+        };
+        let archive_time = key.archive_time;
         keys.insert(
             id,
             Entry::Key(CachedKey {
                 key,
+                home,
                 slots,
                 revision,
             }),
         );
-        if is_new {
-            self.directory()
-                .keys
-                .entry(workspace)
-                .or_default()
-                .insert(position);
+        let mut directory = Self::write(&self.shared);
+        if archived_since != archive_time {
+            let archived = directory.archived.entry(workspace.clone()).or_default();
+            archived.extend(archive_time.map(|time| (time, id)));
+            if let Some(time) = archived_since {
+                archived.remove(&(time, id));
+            }
         }
+        if is_new {
+            let listed = directory.keys.entry(workspace).or_default();
+            listed.insert(position);
+        }
+    }
+
+    /// Puts a workspace's rules in force for all its keys, those to come included.
+    fn set_rules(&mut self, id: &WorkspaceId, rules: Rules) {
+        self.home(id).0.store(Arc::new(rules));
+    }
+
+    /// The home of a workspace's keys. One whose record was not placed yet is absent: until it is, its keys open nothing.
+    fn home(&mut self, id: &WorkspaceId) -> Arc<Home> {
+        let absent = || Arc::new(Home::new(Rules::Absent));
+        self.homes.entry(id.clone()).or_insert_with(absent).clone()
     }
 
     fn remove_key(&self, id: KeyId) {
@@ -369,14 +509,23 @@ impl KeyringWriter {
                 create_time: key.create_time,
                 id,
             };
-            if let Some(listed) = self.directory().keys.get_mut(&key.workspace) {
+            let mut directory = self.directory();
+            if let Some(listed) = directory.keys.get_mut(&key.workspace) {
                 listed.remove(&position);
+            }
+            let archived = directory.archived.get_mut(&key.workspace);
+            if let (Some(archived), Some(time)) = (archived, key.archive_time) {
+                archived.remove(&(time, id));
             }
         }
     }
 
-    fn directory(&self) -> std::sync::RwLockWriteGuard<'_, Directory> {
-        self.shared
+    fn directory(&self) -> RwLockWriteGuard<'_, Directory> {
+        Self::write(&self.shared)
+    }
+
+    fn write(shared: &Shared) -> RwLockWriteGuard<'_, Directory> {
+        shared
             .directory
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -389,17 +538,24 @@ impl Default for KeyringWriter {
     }
 }
 
-/// A secret that did not change keeps its slot and with it the memo; any other starts unproved.
-fn keep_or_make_slot(old: Option<&Entry>, secret: Secret) -> Arc<Slot> {
-    if let Some(Entry::Key(old)) = old
-        && let Some(slot) = old.slots.iter().find(|slot| slot.secret == secret)
-    {
-        return slot.clone();
-    }
-    Arc::new(Slot {
-        secret,
-        memo: Memo::default(),
-    })
+/// A secret that did not change, but for the end of its overlap, keeps its slot and with it the memo; any other starts
+/// unproved.
+fn keep_or_make_slot(old: Option<&Entry>, mut secret: Secret) -> LiveSlot {
+    let ends = secret.expire_time.take().map(Box::new);
+    let kept = match old {
+        Some(Entry::Key(old)) => old.slots.iter().find(|live| live.slot.secret == secret),
+        Some(Entry::Unreadable) | None => None,
+    };
+    let slot = kept.map_or_else(
+        || {
+            Arc::new(Slot {
+                secret,
+                memo: Memo::default(),
+            })
+        },
+        |live| live.slot.clone(),
+    );
+    LiveSlot { slot, ends }
 }
 
 /// The value itself, or the equal one that is kept already.

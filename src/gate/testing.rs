@@ -16,13 +16,15 @@ use super::{
 use crate::{
     domain::{
         id::{KeyId, Revision, TokenPrefix, WorkspaceId},
-        key::{Key, KeyRecord, Labels},
+        key::{Key, KeyRecord},
         permission::PermissionSet,
         secret::{GeneratedSecret, Secret},
         source::IpAllowlist,
+        text::TextMap,
         time::Timestamp,
+        workspace::Workspace,
     },
-    store::{Change, RecordId, Stored},
+    store::{Change, RecordId, Stored, WorkspaceRecord},
 };
 
 pub fn random(buffer: &mut [u8]) {
@@ -45,10 +47,12 @@ pub fn key() -> Key {
         disabled: false,
         permissions: PermissionSet::any(),
         ip_allowlist: IpAllowlist::default(),
-        labels: Labels::default(),
+        labels: TextMap::default(),
+        settings: TextMap::default(),
         create_time: at(1),
         update_time: at(1),
         expire_time: None,
+        archive_time: None,
     }
 }
 
@@ -103,7 +107,7 @@ impl Gate {
             verify: verify.clone(),
         };
         let checker = Checker::new(Arc::new(parts), metrics.recorder());
-        Self {
+        let mut gate = Self {
             keyring,
             lease,
             clock,
@@ -114,7 +118,24 @@ impl Gate {
                 epoch: 1,
                 number: 0,
             },
+        };
+        for id in ["default", "system", "acme"] {
+            let id = WorkspaceId::parse(id).unwrap();
+            gate.put_workspace(Workspace::new(id, TokenPrefix::default(), at(1)));
         }
+        gate
+    }
+
+    /// A workspace in force.
+    pub fn put_workspace(&mut self, workspace: Workspace) {
+        let record = WorkspaceRecord {
+            revision: self.revision.next(),
+            workspace,
+        };
+        self.apply(
+            RecordId::Workspace(record.workspace.id.clone()),
+            Stored::Workspace(record),
+        );
     }
 
     /// Applies one record as the next revision.

@@ -4,6 +4,7 @@
 
 pub(super) mod done;
 pub(super) mod events;
+mod settings;
 
 use prost::Message as _;
 
@@ -12,12 +13,14 @@ use crate::{
     domain::{
         Invalid,
         id::{KeyId, Revision, TokenPrefix, WorkspaceId},
-        key::{Key, KeyRecord, Labels},
+        key::{Key, KeyRecord},
         permission::PermissionSet,
         secret::{Secret, Verifier},
+        setting,
         source::IpAllowlist,
+        text::{self, TextMap},
         time::Timestamp,
-        workspace::Workspace,
+        workspace::{ArchiveLimit, Workspace},
     },
     proto::stored,
 };
@@ -47,9 +50,11 @@ pub(super) fn encode_key(record: &KeyRecord) -> Vec<u8> {
         permissions,
         ip_allowlist,
         labels,
+        settings,
         create_time,
         update_time,
         expire_time,
+        archive_time,
     } = key;
     encode(
         *revision,
@@ -66,16 +71,12 @@ pub(super) fn encode_key(record: &KeyRecord) -> Vec<u8> {
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
-            labels: labels
-                .iter()
-                .map(|(name, value)| stored::Label {
-                    name: name.to_owned(),
-                    value: value.to_owned(),
-                })
-                .collect(),
+            labels: encode_map(labels),
+            settings: encode_map(settings),
             create_time: Some(encode_time(*create_time)),
             update_time: Some(encode_time(*update_time)),
             expire_time: expire_time.map(encode_time),
+            archive_time: archive_time.map(encode_time),
             secrets: secrets
                 .iter()
                 .map(
@@ -84,11 +85,13 @@ pub(super) fn encode_key(record: &KeyRecord) -> Vec<u8> {
                          verifier,
                          screen,
                          create_time,
+                         expire_time,
                      }| stored::Secret {
                         id: *id,
                         phc: verifier.to_phc(),
                         screen: *screen,
                         create_time: Some(encode_time(*create_time)),
+                        expire_time: expire_time.map(encode_time),
                     },
                 )
                 .collect(),
@@ -103,6 +106,9 @@ pub(super) fn encode_workspace(record: &WorkspaceRecord) -> Vec<u8> {
         id,
         display_name,
         token_prefix,
+        permissions,
+        settings,
+        archive_limit,
         create_time,
         update_time,
     } = &record.workspace;
@@ -114,6 +120,9 @@ pub(super) fn encode_workspace(record: &WorkspaceRecord) -> Vec<u8> {
             token_prefix: token_prefix.as_str().to_owned(),
             create_time: Some(encode_time(*create_time)),
             update_time: Some(encode_time(*update_time)),
+            permissions: permissions.iter().map(str::to_owned).collect(),
+            settings: settings.iter().map(settings::encode).collect(),
+            archive_limit: archive_limit.get().into(),
         }),
     )
 }
@@ -193,6 +202,8 @@ fn decode_key(id: KeyId, message: stored::Key, revision: Revision) -> Result<Key
         expire_time,
         secrets,
         token_prefix,
+        archive_time,
+        settings,
     } = message;
     if key_id != id.bits().to_be_bytes() {
         return Err(Invalid::new("the record of another key"));
@@ -207,13 +218,14 @@ fn decode_key(id: KeyId, message: stored::Key, revision: Revision) -> Result<Key
         disabled,
         permissions: PermissionSet::new(permissions),
         ip_allowlist: decode_allowlist(&ip_allowlist)?,
-        labels: labels
-            .into_iter()
-            .map(|label| (label.name, label.value))
-            .collect::<Labels>(),
+        labels: decode_map(labels),
+        settings: decode_settings(settings)?,
         create_time: decode_time(create_time)?,
         update_time: decode_time(update_time)?,
         expire_time: expire_time
+            .map(|time| decode_time(Some(time)))
+            .transpose()?,
+        archive_time: archive_time
             .map(|time| decode_time(Some(time)))
             .transpose()?,
     };
@@ -225,6 +237,10 @@ fn decode_key(id: KeyId, message: stored::Key, revision: Revision) -> Result<Key
                 verifier: Verifier::from_phc(&secret.phc)?,
                 screen: secret.screen,
                 create_time: decode_time(secret.create_time)?,
+                expire_time: secret
+                    .expire_time
+                    .map(|time| decode_time(Some(time)))
+                    .transpose()?,
             })
         })
         .collect::<Result<Vec<_>, Invalid>>()?;
@@ -244,6 +260,34 @@ fn decode_allowlist(entries: &[String]) -> Result<IpAllowlist, Invalid> {
     Ok(list)
 }
 
+/// A value with a line end would be a header of its own to whoever passes it on. It was not written by us.
+fn decode_settings(pairs: Vec<stored::Label>) -> Result<TextMap, Invalid> {
+    for stored::Label { name, value } in &pairs {
+        if !text::is_dotted_name(name, setting::MAX_NAME) {
+            return Err(Invalid::new("a setting's name is malformed"));
+        }
+        text::check_line(value, setting::MAX_VALUE)
+            .map_err(|Invalid(why)| Invalid::owned(format!("a setting's value {why}")))?;
+    }
+    Ok(decode_map(pairs))
+}
+
+fn encode_map(map: &TextMap) -> Vec<stored::Label> {
+    map.iter()
+        .map(|(name, value)| stored::Label {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        })
+        .collect()
+}
+
+fn decode_map(pairs: Vec<stored::Label>) -> TextMap {
+    pairs
+        .into_iter()
+        .map(|stored::Label { name, value }| (name, value))
+        .collect()
+}
+
 fn decode_workspace(
     id: &WorkspaceId,
     message: stored::Workspace,
@@ -255,6 +299,9 @@ fn decode_workspace(
         token_prefix,
         create_time,
         update_time,
+        permissions,
+        settings,
+        archive_limit,
     } = message;
     if own_id != id.as_str() {
         return Err(Invalid::new("the record of another workspace"));
@@ -263,6 +310,9 @@ fn decode_workspace(
         id: id.clone(),
         display_name,
         token_prefix: TokenPrefix::parse(&token_prefix)?,
+        permissions: PermissionSet::new(permissions),
+        settings: settings::decode(settings)?,
+        archive_limit: ArchiveLimit::new(archive_limit.into())?,
         create_time: decode_time(create_time)?,
         update_time: decode_time(update_time)?,
     };

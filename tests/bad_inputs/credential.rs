@@ -234,6 +234,7 @@ async fn the_secret_of_another_key_or_another_time_is_refused() {
     let reset = ResetSecretRequest {
         name: one_key.name.clone(),
         etag: String::new(),
+        ..ResetSecretRequest::default()
     };
     let fresh = admin
         .keys
@@ -270,6 +271,7 @@ async fn the_secret_of_another_key_or_another_time_is_refused() {
         name: two_key.name,
         force: true,
         etag: String::new(),
+        ..DeleteKeyRequest::default()
     };
     admin
         .keys
@@ -361,6 +363,7 @@ async fn a_key_counts_only_in_its_own_workspace() {
     let other = CreateWorkspaceRequest {
         workspace_id: "other".into(),
         workspace: None,
+        ..CreateWorkspaceRequest::default()
     };
     admin
         .workspaces
@@ -371,6 +374,7 @@ async fn a_key_counts_only_in_its_own_workspace() {
     let create = CreateKeyRequest {
         parent: "workspaces/other".into(),
         key: Some(key()),
+        ..CreateKeyRequest::default()
     };
     let theirs = admin
         .keys

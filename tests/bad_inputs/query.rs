@@ -17,6 +17,7 @@ async fn workspace(admin: &Clients, id: &str) {
     let create = CreateWorkspaceRequest {
         workspace_id: id.into(),
         workspace: None,
+        ..CreateWorkspaceRequest::default()
     };
     admin
         .workspaces
@@ -36,6 +37,7 @@ async fn page(
         parent: parent.into(),
         page_size: size,
         page_token: token.into(),
+        ..ListKeysRequest::default()
     };
     admin.keys.clone().list_keys(request).await
 }
@@ -179,6 +181,7 @@ async fn a_page_token_is_good_for_its_own_list_only() {
         let create = CreateKeyRequest {
             parent: "workspaces/other".into(),
             key: Some(key()),
+            ..CreateKeyRequest::default()
         };
         admin.keys.clone().create_key(create).await.expect("a key");
     }
@@ -368,6 +371,7 @@ async fn a_stale_etag_aborts_every_change() {
             keys.disable_key(DisableKeyRequest {
                 name: name.clone(),
                 etag: etag.clone(),
+                ..DisableKeyRequest::default()
             })
             .await,
         );
@@ -376,6 +380,7 @@ async fn a_stale_etag_aborts_every_change() {
             keys.enable_key(EnableKeyRequest {
                 name: name.clone(),
                 etag: etag.clone(),
+                ..EnableKeyRequest::default()
             })
             .await,
         );
@@ -384,6 +389,7 @@ async fn a_stale_etag_aborts_every_change() {
             keys.reset_secret(ResetSecretRequest {
                 name: name.clone(),
                 etag: etag.clone(),
+                ..ResetSecretRequest::default()
             })
             .await,
         );
@@ -393,6 +399,7 @@ async fn a_stale_etag_aborts_every_change() {
                 name,
                 force: true,
                 etag,
+                ..DeleteKeyRequest::default()
             })
             .await,
         );
@@ -422,6 +429,7 @@ async fn a_foreign_workspace_is_closed_whether_or_not_it_is_there() {
     let create = |parent: &str, permissions: &[&str]| CreateKeyRequest {
         parent: parent.into(),
         key: Some(key_named("key", permissions)),
+        ..CreateKeyRequest::default()
     };
     let theirs = admin
         .keys
@@ -485,6 +493,7 @@ async fn a_foreign_workspace_is_closed_whether_or_not_it_is_there() {
             keys.disable_key(DisableKeyRequest {
                 name: name.clone(),
                 etag: etag.clone(),
+                ..DisableKeyRequest::default()
             })
             .await,
         );
@@ -493,6 +502,7 @@ async fn a_foreign_workspace_is_closed_whether_or_not_it_is_there() {
             keys.enable_key(EnableKeyRequest {
                 name: name.clone(),
                 etag: etag.clone(),
+                ..EnableKeyRequest::default()
             })
             .await,
         );
@@ -501,6 +511,7 @@ async fn a_foreign_workspace_is_closed_whether_or_not_it_is_there() {
             keys.reset_secret(ResetSecretRequest {
                 name: name.clone(),
                 etag: etag.clone(),
+                ..ResetSecretRequest::default()
             })
             .await,
         );
@@ -510,6 +521,7 @@ async fn a_foreign_workspace_is_closed_whether_or_not_it_is_there() {
                 name,
                 force: true,
                 etag,
+                ..DeleteKeyRequest::default()
             })
             .await,
         );
@@ -518,6 +530,7 @@ async fn a_foreign_workspace_is_closed_whether_or_not_it_is_there() {
     let created = CreateWorkspaceRequest {
         workspace_id: "mine".into(),
         workspace: None,
+        ..CreateWorkspaceRequest::default()
     };
     denied(
         "row 89: workspaces.write",
@@ -602,6 +615,7 @@ async fn a_name_that_names_nothing_is_named_as_the_fault() {
         let disable = DisableKeyRequest {
             name: name.clone(),
             etag: etag.clone(),
+            ..DisableKeyRequest::default()
         };
         malformed(&what, keys.disable_key(disable).await, "name");
         malformed(
@@ -609,6 +623,7 @@ async fn a_name_that_names_nothing_is_named_as_the_fault() {
             keys.enable_key(EnableKeyRequest {
                 name: name.clone(),
                 etag: etag.clone(),
+                ..EnableKeyRequest::default()
             })
             .await,
             "name",
@@ -616,6 +631,7 @@ async fn a_name_that_names_nothing_is_named_as_the_fault() {
         let reset = ResetSecretRequest {
             name: name.clone(),
             etag: etag.clone(),
+            ..ResetSecretRequest::default()
         };
         malformed(&what, keys.reset_secret(reset).await, "name");
         malformed(
@@ -624,6 +640,7 @@ async fn a_name_that_names_nothing_is_named_as_the_fault() {
                 name,
                 force: true,
                 etag,
+                ..DeleteKeyRequest::default()
             })
             .await,
             "name",
@@ -643,6 +660,7 @@ async fn a_name_that_names_nothing_is_named_as_the_fault() {
         let create = CreateKeyRequest {
             parent: parent.into(),
             key: Some(key()),
+            ..CreateKeyRequest::default()
         };
         malformed(&what, keys.create_key(create).await, "parent");
         let get = GetWorkspaceRequest {

@@ -46,6 +46,7 @@ impl Scene {
         let create = CreateKeyRequest {
             parent: "workspaces/default".into(),
             key: Some(key.clone()),
+            ..CreateKeyRequest::default()
         };
         let created = self.admin.keys.clone().create_key(create).await;
         assert_refused(
@@ -359,6 +360,7 @@ async fn text_that_deceives_its_reader_is_refused() {
         let create = CreateWorkspaceRequest {
             workspace_id: "mine".into(),
             workspace: Some(workspace),
+            ..CreateWorkspaceRequest::default()
         };
         let created = scene
             .admin
@@ -482,6 +484,7 @@ async fn a_workspace_has_an_id_that_can_be_written_down() {
         let create = CreateWorkspaceRequest {
             workspace_id: id.into(),
             workspace: None,
+            ..CreateWorkspaceRequest::default()
         };
         let created = scene
             .admin
@@ -505,6 +508,7 @@ async fn a_workspace_has_an_id_that_can_be_written_down() {
         let create = CreateWorkspaceRequest {
             workspace_id: "mine".into(),
             workspace: Some(workspace),
+            ..CreateWorkspaceRequest::default()
         };
         let created = scene
             .admin
@@ -525,6 +529,7 @@ async fn a_workspace_has_an_id_that_can_be_written_down() {
         let create = CreateWorkspaceRequest {
             workspace_id: taken.into(),
             workspace: None,
+            ..CreateWorkspaceRequest::default()
         };
         let created = scene
             .admin
@@ -586,6 +591,7 @@ async fn a_refusal_stays_small_however_much_is_wrong() {
         let request = CreateKeyRequest {
             parent,
             key: Some(key),
+            ..CreateKeyRequest::default()
         };
         let status = admin
             .keys
@@ -605,6 +611,7 @@ async fn a_refusal_stays_small_however_much_is_wrong() {
         update_mask: Some(FieldMask {
             paths: vec!["y".repeat(20_000); 100],
         }),
+        ..UpdateKeyRequest::default()
     };
     let status = admin
         .keys

@@ -11,9 +11,10 @@ use std::{
 use portcullis::{
     domain::{
         id::{Revision, TokenPrefix, WorkspaceId},
-        key::{Key, KeyRecord, Labels},
+        key::{Key, KeyRecord},
         permission::PermissionSet,
         source::IpAllowlist,
+        text::TextMap,
     },
     store::{
         Change, CommitError, EventRecord, RecordId, StoreError, Stored, WorkspaceRecord, Write,
@@ -68,9 +69,11 @@ fn full_key() -> Key {
         disabled: true,
         permissions: PermissionSet::new(["sms.send", "otp.send"]),
         ip_allowlist: IpAllowlist::parse(&["10.0.0.0/8", "2001:db8::/32"]).expect("a list"),
-        labels: Labels::from_iter([("team", "payments"), ("env", "live")]),
+        labels: TextMap::from_iter([("team", "payments"), ("env", "live")]),
         update_time: at(1_700_000_000_999_999_999),
         expire_time: Some(at(1_800_000_000_000_000_000)),
+        archive_time: Some(at(1_750_000_000_000_000_000)),
+        settings: TextMap::from_iter([("default_sender", "Acme")]),
         ..key(1, "Zahlungen – Süd")
     }
 }
@@ -110,7 +113,8 @@ pub async fn what_is_committed_is_loaded(site: Arc<dyn Site>) {
     let changed = Key {
         disabled: false,
         expire_time: None,
-        labels: Labels::default(),
+        labels: TextMap::default(),
+        settings: TextMap::default(),
         ..full
     };
     let secrets = secrets[1..].to_vec();

@@ -28,6 +28,8 @@ use super::{
 enum Fault {
     None,
     IgnoresTheReadSet,
+    IgnoresTheReadSetOfNothing,
+    MakesARevisionOfNothing,
     NamesAnotherRecord,
     WritesOneByOne,
     WritesOnConflict,
@@ -115,10 +117,19 @@ impl Store for Faulty {
     async fn commit(&self, mut batch: Batch) -> Result<Revision, CommitError> {
         match self.fault {
             Fault::IgnoresTheReadSet => batch.reads.clear(),
+            Fault::IgnoresTheReadSetOfNothing if batch.writes.is_empty() => {
+                batch.reads = vec![(batch.reads[0].0.clone(), Some(revision(1)))];
+            }
+            Fault::MakesARevisionOfNothing if batch.writes.is_empty() => {
+                batch.writes = vec![support::records::put(9, "")];
+            }
             Fault::KeepsWhatIsDeleted => {
-                batch
-                    .writes
-                    .retain(|write| !matches!(write, Write::DeleteKey(_)));
+                for write in &mut batch.writes {
+                    if matches!(write, Write::DeleteKey(_)) {
+                        // Something has to be written in its place, else the batch would be one that writes nothing.
+                        *write = support::records::put(99, "");
+                    }
+                }
             }
             Fault::TellsSecrets => {
                 if let Some(Write::Key(_, secrets)) = batch.writes.first()
@@ -132,7 +143,8 @@ impl Store for Faulty {
                 }
             }
             Fault::SkipsRevisions => {
-                let nothing = support::records::batch(vec![], vec![], "");
+                let another = vec![support::records::delete(99)];
+                let nothing = support::records::batch(vec![], another, "");
                 self.inner.commit(nothing).await?;
             }
             Fault::WritesOneByOne => {
@@ -448,6 +460,8 @@ async fn each_check_notices_what_it_is_there_for() {
         a_repeated_mutation_is_answered_as_it_was_and_writes_nothing:
             ForgetsMutations AnswersRepeatsWithTheRecordAsItIsNow WritesRepeats StartsAnew;
         a_mutation_that_was_refused_is_not_known: KnowsWhatItRefused;
+        a_mutation_that_found_all_as_wanted_is_known_without_a_revision:
+            ForgetsMutations IgnoresTheReadSetOfNothing MakesARevisionOfNothing;
         of_concurrent_repeats_one_is_written: ForgetsMutations WritesRepeats;
         a_mutation_is_known_for_a_day_and_no_longer: ForgetsMutationsAtOnce KnowsMutationsForEver;
         a_repeat_is_known_before_anything_else_is_judged: JudgesTheReadSetFirst NoWorkspaceIsQuiet;
@@ -460,5 +474,5 @@ async fn each_check_notices_what_it_is_there_for() {
         events_are_as_of_one_revision: TellsEventsAsTheyCome;
         a_damaged_event_is_reported_and_the_others_are_told: HidesDamagedEvents BelievesDamagedEvents;
     }
-    assert_eq!(noticed.len(), 36, "every fault is noticed by some check");
+    assert_eq!(noticed.len(), 38, "every fault is noticed by some check");
 }

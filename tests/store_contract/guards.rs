@@ -54,7 +54,7 @@ pub async fn a_repeated_mutation_is_answered_as_it_was_and_writes_nothing(site: 
     let acme = workspace("acme", "Acme");
     let full = key(1, "one");
     let secrets = vec![issue(&full, 1).1];
-    let mutations: [(Vec<Write>, WrittenAt<'_>); 5] = [
+    let mutations: [(Vec<Write>, WrittenAt<'_>); 4] = [
         (
             vec![
                 Write::Key(Box::new(full.clone()), secrets.clone()),
@@ -82,7 +82,6 @@ pub async fn a_repeated_mutation_is_answered_as_it_was_and_writes_nothing(site: 
             vec![Write::DeleteWorkspace(acme.id.clone()), put(3, "")],
             &Stored::Retired,
         ),
-        (vec![], &|_| Stored::Gone),
     ];
     let known = |done: Option<Done>| done.expect("the store knows what it did");
     let mut due = Vec::new();
@@ -132,6 +131,46 @@ pub async fn a_mutation_that_was_refused_is_not_known(site: Arc<dyn Site>) {
     assert_eq!(done.expect("an answer"), None);
     let again = once(mutation(1, 7), vec![put(1, "")]);
     assert_eq!(taken(store.commit(again).await), revision(1));
+}
+
+/// A call that found everything as it wants it: its repetition changes nothing, whatever others did meanwhile.
+pub async fn a_mutation_that_found_all_as_wanted_is_known_without_a_revision(site: Arc<dyn Site>) {
+    let mut store = site.open();
+    taken(store.commit(batch(vec![], vec![put(1, "one")], "")).await);
+    taken(store.commit(batch(vec![], vec![put(2, "two")], "")).await);
+    let before = all(&*store).await;
+    let found = |number| Batch {
+        reads: vec![(id(1), Some(revision(number)))],
+        ..once(mutation(1, 7), vec![])
+    };
+    conflicts(store.commit(found(2)).await, &id(1));
+    let mut changes = store.follow(revision(2)).await.expect("a follower");
+    assert_eq!(taken(store.commit(found(1)).await), revision(1));
+    assert_eq!(all(&*store).await, before, "no record, no event");
+
+    taken(store.commit(batch(vec![], vec![put(1, "other")], "")).await);
+    let next = changes.recv().await.expect("a change");
+    assert_eq!(
+        next.revision,
+        revision(3),
+        "followers heard of nothing else"
+    );
+    for _ in 0..2 {
+        let after = all(&*store).await;
+        let done = repeated(
+            store
+                .commit(once(mutation(1, 7), vec![put(1, "again")]))
+                .await,
+        );
+        assert_eq!(done.revision, revision(1));
+        let Stored::Key(record) = &done.result else {
+            panic!("{:?} is not what was found", done.result);
+        };
+        assert_eq!(&*record.key.display_name, "one");
+        assert_eq!(all(&*store).await, after);
+        drop(store);
+        store = site.open();
+    }
 }
 
 pub async fn of_concurrent_repeats_one_is_written(site: Arc<dyn Site>) {

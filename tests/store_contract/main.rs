@@ -100,6 +100,7 @@ contract! {
     guards:
         a_repeated_mutation_is_answered_as_it_was_and_writes_nothing
         a_mutation_that_was_refused_is_not_known
+        a_mutation_that_found_all_as_wanted_is_known_without_a_revision
         of_concurrent_repeats_one_is_written
         a_mutation_is_known_for_a_day_and_no_longer
         a_repeat_is_known_before_anything_else_is_judged

@@ -114,6 +114,7 @@ impl Clients {
         let request = CreateKeyRequest {
             parent: "workspaces/default".into(),
             key: Some(key),
+            ..CreateKeyRequest::default()
         };
         self.keys
             .clone()
@@ -174,6 +175,7 @@ pub fn update(key: Key, mask: &[&str]) -> UpdateKeyRequest {
     UpdateKeyRequest {
         key: Some(key),
         update_mask: Some(FieldMask { paths }),
+        ..UpdateKeyRequest::default()
     }
 }
 

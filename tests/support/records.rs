@@ -6,11 +6,12 @@ use portcullis::{
     domain::{
         event::{Action, Entity, Event, FieldChange},
         id::{KeyId, Revision, TokenPrefix, WorkspaceId},
-        key::{Key, Labels},
+        key::Key,
         name::KeyName,
         permission::PermissionSet,
         secret::{GeneratedSecret, Secret},
         source::IpAllowlist,
+        text::TextMap,
         time::Timestamp,
         workspace::Workspace,
     },
@@ -49,10 +50,12 @@ pub fn key(number: u64, display_name: &str) -> Key {
         disabled: false,
         permissions: PermissionSet::any(),
         ip_allowlist: IpAllowlist::default(),
-        labels: Labels::default(),
+        labels: TextMap::default(),
+        settings: TextMap::default(),
         create_time: at(1),
         update_time: at(1),
         expire_time: None,
+        archive_time: None,
     }
 }
 
@@ -94,11 +97,12 @@ pub fn issue(key: &Key, slot: u32) -> (GeneratedSecret, Secret) {
 #[must_use]
 pub fn workspace(id: &str, display_name: &str) -> Workspace {
     Workspace {
-        id: WorkspaceId::parse(id).expect("a workspace's id"),
         display_name: display_name.into(),
-        token_prefix: TokenPrefix::default(),
-        create_time: at(1),
-        update_time: at(1),
+        ..Workspace::new(
+            WorkspaceId::parse(id).expect("a workspace's id"),
+            TokenPrefix::default(),
+            at(1),
+        )
     }
 }
 

@@ -13,6 +13,7 @@ fn full() -> v1::Key {
         permissions: vec!["sms.send".into()],
         ip_allowlist: vec!["10.0.0.0/8".into()],
         labels: BTreeMap::from([("team".into(), "payments".into())]),
+        settings: BTreeMap::from([("default_sender".into(), "Acme".into())]),
         expire_time: Some(prost_types::Timestamp {
             seconds: 4_000_000_000,
             nanos: 5,
@@ -46,6 +47,7 @@ fn set(edit: &KeyEdit) -> Vec<&'static str> {
         ip_allowlist,
         labels,
         expire_time,
+        settings,
     } = edit;
     [
         ("display_name", display_name.is_some()),
@@ -54,6 +56,7 @@ fn set(edit: &KeyEdit) -> Vec<&'static str> {
         ("ip_allowlist", ip_allowlist.is_some()),
         ("labels", labels.is_some()),
         ("expire_time", expire_time.is_some()),
+        ("settings", settings.is_some()),
     ]
     .into_iter()
     .filter_map(|(name, set)| set.then_some(name))
@@ -119,6 +122,7 @@ fn only(path: &str) -> v1::Key {
         "ip_allowlist" => key.ip_allowlist = full.ip_allowlist,
         "labels" => key.labels = full.labels,
         "expire_time" => key.expire_time = full.expire_time,
+        "settings" => key.settings = full.settings,
         other => unreachable!("{other} is not settable"),
     }
     key
@@ -167,7 +171,7 @@ fn a_field_named_by_the_mask_and_empty_is_cleared() {
     // Later clearing means none: the default `*` is for new keys alone.
     assert_eq!(cleared.permissions, Some(PermissionSet::none()));
     assert_eq!(cleared.ip_allowlist, Some(IpAllowlist::default()));
-    assert_eq!(cleared.labels, Some(Labels::default()));
+    assert_eq!(cleared.labels, Some(TextMap::default()));
     assert_eq!(cleared.expire_time, Some(None));
 }
 

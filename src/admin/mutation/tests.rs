@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use tonic::{Code, Request, Status};
 
@@ -6,16 +6,13 @@ use super::*;
 use crate::{
     admin::{
         bootstrap::{DataDirectory, initialise},
+        caller::Caller,
         key_changes::{KeyEdit, Target},
         keys::NewKey,
-        workspaces::NewWorkspace,
+        workspaces::{WorkspaceEdit, WorkspaceTarget},
     },
     domain::{
-        id::{TokenPrefix, WorkspaceId},
-        key::{Key, Labels},
-        name::KeyName,
-        permission::PermissionSet,
-        source::IpAllowlist,
+        key::Key, name::KeyName, permission::PermissionSet, source::IpAllowlist, text::TextMap,
     },
     gate::{
         checker::{Checker, Parts},
@@ -121,16 +118,24 @@ impl Scene {
         }
     }
 
+    /// A call of root's.
+    fn root(&self, method: &'static str) -> Call {
+        Call::new(self.root.clone(), method, String::new(), &[])
+    }
+
     /// A key made by root.
     async fn create(&self, workspace: &WorkspaceId, permissions: PermissionSet) -> (Key, String) {
         let issued = self
             .management
-            .create_key(&self.root, workspace, || Ok(new_key(permissions)))
+            .create_key(&self.root("CreateKey"), workspace, || {
+                Ok(new_key(permissions))
+            })
             .await
             .map_err(Status::from)
             .unwrap();
-        let token = issued.secret.token(&issued.record.key.token_prefix);
-        (issued.record.key, token.expose().to_owned())
+        let key = issued.view.record.key;
+        let token = issued.secret.unwrap().token(&key.token_prefix);
+        (key, token.expose().to_owned())
     }
 
     /// Writes `after` between the next decision and its commit; `None`: the key goes.
@@ -180,34 +185,42 @@ fn new_key(permissions: PermissionSet) -> NewKey {
         description: String::new(),
         permissions: Some(permissions),
         ip_allowlist: IpAllowlist::default(),
-        labels: Labels::default(),
+        labels: TextMap::default(),
+        settings: TextMap::default(),
         expire_time: None,
     }
 }
 
-/// Every call that changes something.
-const CALLS: [&str; 7] = [
+/// Every call that changes something, in an order in which each finds something to change.
+const CALLS: [&str; 11] = [
     "CreateKey",
     "UpdateKey",
     "EnableKey",
     "DisableKey",
     "ResetSecret",
+    "EndOverlap",
+    "ArchiveKey",
     "DeleteKey",
     "CreateWorkspace",
+    "UpdateWorkspace",
+    "DeleteWorkspace",
 ];
 
 async fn call(
     scene: &Scene,
     caller: &Caller,
-    method: &str,
-    active: &KeyName,
-    disabled: &KeyName,
+    method: &'static str,
+    targets: &Targets,
 ) -> Result<(), Status> {
     let management = &scene.management;
+    let call = &Call::new(caller.clone(), method, String::new(), &[]);
     let target = |name| Target { name, etag: "" };
+    let active = target(&targets.active);
+    let mine = WorkspaceId::parse("mine").unwrap();
+    let there = |id| WorkspaceTarget { id, etag: "" };
     let result = match method {
         "CreateKey" => management
-            .create_key(caller, &WorkspaceId::default_workspace(), || {
+            .create_key(call, &WorkspaceId::default_workspace(), || {
                 Ok(new_key(PermissionSet::any()))
             })
             .await
@@ -218,35 +231,50 @@ async fn call(
                 ..KeyEdit::default()
             };
             management
-                .update_key(caller, target(active), || Ok(edit))
+                .update_key(call, active, || Ok(edit))
                 .await
                 .map(drop)
         }
         "EnableKey" => management
-            .enable_key(caller, target(disabled))
+            .enable_key(call, target(&targets.disabled))
             .await
             .map(drop),
-        "DisableKey" => management
-            .disable_key(caller, target(active))
-            .await
-            .map(drop),
+        "DisableKey" => management.disable_key(call, active).await.map(drop),
         "ResetSecret" => management
-            .reset_secret(caller, target(active))
+            .reset_secret(call, active, || Ok(Duration::ZERO))
             .await
             .map(drop),
-        "DeleteKey" => management.delete_key(caller, target(active), true).await,
+        "EndOverlap" => management
+            .end_overlap(call, target(&targets.overlapping))
+            .await
+            .map(drop),
+        "ArchiveKey" => management.archive_key(call, active).await.map(drop),
+        "DeleteKey" => management.delete_key(call, active, true).await,
         "CreateWorkspace" => management
-            .create_workspace(caller, &WorkspaceId::parse("mine").unwrap(), || {
-                Ok(NewWorkspace {
-                    display_name: String::new(),
-                    token_prefix: TokenPrefix::default(),
-                })
-            })
+            .create_workspace(call, &mine, || Ok(WorkspaceEdit::default()))
             .await
             .map(drop),
+        "UpdateWorkspace" => {
+            let edit = WorkspaceEdit {
+                display_name: Some("changed".into()),
+                ..WorkspaceEdit::default()
+            };
+            management
+                .update_workspace(call, there(&mine), || Ok(edit))
+                .await
+                .map(drop)
+        }
+        "DeleteWorkspace" => management.delete_workspace(call, there(&mine)).await,
         other => unreachable!("{other} is no call"),
     };
     result.map_err(Status::from)
+}
+
+/// What the calls are about.
+struct Targets {
+    active: KeyName,
+    disabled: KeyName,
+    overlapping: KeyName,
 }
 
 /// A key as someone else leaves it in the race; `None`: deleted.
@@ -280,27 +308,48 @@ async fn a_caller_that_lost_its_authority_meanwhile_changes_nothing() {
     let default = WorkspaceId::default_workspace();
     let (active, _) = scene.create(&default, PermissionSet::any()).await;
     let (disabled, _) = scene.create(&default, PermissionSet::any()).await;
-    let (active, disabled) = (active.name(), disabled.name());
-    let target = Target {
-        name: &disabled,
-        etag: "",
+    let (overlapping, _) = scene.create(&default, PermissionSet::any()).await;
+    let targets = Targets {
+        active: active.name(),
+        disabled: disabled.name(),
+        overlapping: overlapping.name(),
     };
-    scene
-        .management
-        .disable_key(&scene.root, target)
+    let target = |name| Target { name, etag: "" };
+    let management = &scene.management;
+    management
+        .disable_key(&scene.root("DisableKey"), target(&targets.disabled))
         .await
         .map_err(Status::from)
         .unwrap();
+    let hour = || Ok(Duration::from_hours(1));
+    management
+        .reset_secret(
+            &scene.root("ResetSecret"),
+            target(&targets.overlapping),
+            hour,
+        )
+        .await
+        .map_err(Status::from)
+        .unwrap();
+    let mine = WorkspaceId::parse("mine").unwrap();
 
     for (fate, after) in fates {
         for method in CALLS {
             let what = format!("{method} by a credential that is {fate}");
+            if method == "UpdateWorkspace" && management.keyring.workspace(&mine).is_none() {
+                call(&scene, &scene.root, "CreateWorkspace", &targets)
+                    .await
+                    .unwrap();
+            }
+            if method == "CreateWorkspace" && management.keyring.workspace(&mine).is_some() {
+                continue;
+            }
             let may = PermissionSet::new(["*:keys.write", "*:workspaces.write"]);
             let (key, token) = scene.create(&WorkspaceId::system(), may).await;
             let caller = caller(&scene.checker, &token).await.unwrap();
             let before = scene.management.keyring.applied();
             scene.before_the_next_commit(&key, after(&key));
-            let refused = call(&scene, &caller, method, &active, &disabled)
+            let refused = call(&scene, &caller, method, &targets)
                 .await
                 .expect_err(&what);
             assert_eq!(refused.code(), Code::Aborted, "{what}: {refused:?}");
@@ -308,16 +357,43 @@ async fn a_caller_that_lost_its_authority_meanwhile_changes_nothing() {
             assert_eq!(head, before.next(), "{what}: only the other change is made");
         }
     }
+    call(&scene, &scene.root, "DeleteWorkspace", &targets)
+        .await
+        .unwrap();
+}
 
-    // Without the race each of them is made.
+/// Without the race each of them is made.
+#[tokio::test]
+async fn a_credential_in_force_changes_what_it_may() {
+    let scene = Scene::new().await;
+    let default = WorkspaceId::default_workspace();
+    let (active, _) = scene.create(&default, PermissionSet::any()).await;
+    let (disabled, _) = scene.create(&default, PermissionSet::any()).await;
+    let targets = Targets {
+        active: active.name(),
+        disabled: disabled.name(),
+        overlapping: disabled.name(),
+    };
+    let target = |name| Target { name, etag: "" };
+    let name = &targets.disabled;
+    let hour = || Ok(Duration::from_hours(1));
+    let management = &scene.management;
+    management
+        .disable_key(&scene.root("DisableKey"), target(name))
+        .await
+        .map_err(Status::from)
+        .unwrap();
+    management
+        .reset_secret(&scene.root("ResetSecret"), target(name), hour)
+        .await
+        .map_err(Status::from)
+        .unwrap();
     for method in CALLS {
         let may = PermissionSet::new(["*:keys.write", "*:workspaces.write"]);
         let (_, token) = scene.create(&WorkspaceId::system(), may).await;
         let caller = caller(&scene.checker, &token).await.unwrap();
         let before = scene.management.keyring.applied();
-        call(&scene, &caller, method, &active, &disabled)
-            .await
-            .unwrap();
+        call(&scene, &caller, method, &targets).await.unwrap();
         let head = scene.store.load().await.unwrap().revision;
         assert_eq!(head, before.next(), "{method}");
     }
@@ -343,12 +419,12 @@ async fn a_target_that_changed_meanwhile_is_decided_on_again() {
         name: &name,
         etag: "",
     };
-    let record = scene
+    let view = scene
         .management
-        .update_key(&scene.root, target, || Ok(edit))
+        .update_key(&scene.root("UpdateKey"), target, || Ok(edit))
         .await
         .map_err(Status::from)
         .unwrap();
-    assert_eq!(&*record.key.display_name, "by us");
-    assert_eq!(&*record.key.description, "by another");
+    assert_eq!(&*view.record.key.display_name, "by us");
+    assert_eq!(&*view.record.key.description, "by another");
 }

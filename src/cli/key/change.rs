@@ -42,6 +42,7 @@ pub(super) async fn enable(args: &KeyArg, mut call: Call<'_, '_>) -> Result<(), 
     let request = EnableKeyRequest {
         name: name.to_string(),
         etag: String::new(),
+        request_id: String::new(),
     };
     let key = client
         .keys()
@@ -65,6 +66,7 @@ pub(super) async fn disable(args: &AskedArgs, mut call: Call<'_, '_>) -> Result<
     let request = DisableKeyRequest {
         name: name.to_string(),
         etag: String::new(),
+        request_id: String::new(),
     };
     let key = client.keys().disable_key(request).await?.into_inner();
     changed(&key, &mut call)
@@ -81,6 +83,7 @@ pub(super) async fn reset(args: &AskedArgs, mut call: Call<'_, '_>) -> Result<()
     let request = ResetSecretRequest {
         name: name.to_string(),
         etag,
+        ..ResetSecretRequest::default()
     };
     let issued = client.keys().reset_secret(request).await?.into_inner();
     show::issued(&issued, call.client.output, call.console)
@@ -100,7 +103,7 @@ pub(super) async fn delete(args: &DeleteArgs, mut call: Call<'_, '_>) -> Result<
                 ));
             }
             State::Active => "It is ACTIVE. ",
-            State::Disabled | State::Expired | State::Unspecified => "",
+            State::Disabled | State::Expired | State::Archived | State::Unspecified => "",
         };
         Ok(format!(
             "{active}{} It cannot be brought back.\nDelete it?",
@@ -112,6 +115,7 @@ pub(super) async fn delete(args: &DeleteArgs, mut call: Call<'_, '_>) -> Result<
         name: name.to_string(),
         force: args.force,
         etag,
+        request_id: String::new(),
     };
     client.keys().delete_key(request).await?;
     match call.client.output {
@@ -164,7 +168,7 @@ fn breakage(key: &Key) -> &'static str {
         return "It is an admin credential: whoever manages Portcullis with it is refused at once.";
     }
     match key.state() {
-        State::Disabled | State::Expired => "No call gets through with it now.",
+        State::Disabled | State::Expired | State::Archived => "No call gets through with it now.",
         State::Active | State::Unspecified => "Every caller that uses it is refused at once.",
     }
 }

@@ -68,6 +68,7 @@ pub(super) async fn run(args: CreateArgs, mut call: Call<'_, '_>) -> Result<(), 
     let request = CreateKeyRequest {
         parent: name::of_workspace(&workspace),
         key: Some(key),
+        request_id: String::new(),
     };
     let client = call.connect().await?;
     let issued = client.keys().create_key(request).await?.into_inner();

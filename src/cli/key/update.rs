@@ -80,6 +80,7 @@ pub(super) async fn run(args: UpdateArgs, mut call: Call<'_, '_>) -> Result<(), 
     }
     let request = UpdateKeyRequest {
         key: Some(key),
+        request_id: String::new(),
         update_mask: Some(FieldMask { paths }),
     };
     let key = client.keys().update_key(request).await?.into_inner();

@@ -113,11 +113,24 @@ fn issued(key: Key) -> Response<IssuedKey> {
         key: Some(key),
         token: token(),
         secret: "the-secret".into(),
+        replayed: false,
     })
 }
 
 #[tonic::async_trait]
 impl KeyService for Fake {
+    async fn end_overlap(
+        &self,
+        _: Request<crate::proto::v1::EndOverlapRequest>,
+    ) -> Result<Response<Key>, Status> {
+        Err(Status::unimplemented(""))
+    }
+    async fn archive_key(
+        &self,
+        _: Request<crate::proto::v1::ArchiveKeyRequest>,
+    ) -> Result<Response<Key>, Status> {
+        Err(Status::unimplemented(""))
+    }
     async fn create_key(
         &self,
         request: Request<CreateKeyRequest>,
@@ -219,6 +232,7 @@ impl CheckService for Fake {
             allowed: deny.is_none(),
             reason: deny.unwrap_or(Reason::Ok).into(),
             key: Some(checked),
+            settings: std::collections::BTreeMap::new(),
             revision: "1.2".into(),
         }))
     }

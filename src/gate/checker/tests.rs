@@ -8,16 +8,17 @@ use crate::{
         base62::encode_u32,
         credential::crc,
         id::{KeyId, WorkspaceId},
-        key::Labels,
         permission::PermissionSet,
         secret::GeneratedSecret,
         source::{IpAllowlist, parse_source},
+        text::TextMap,
     },
     gate::testing::{Gate, at, issue, key, random, token},
     store::{RecordId, Stored},
 };
 
 const NOTHING: &[String] = &[];
+static NO_SETTINGS: BTreeMap<String, String> = BTreeMap::new();
 
 fn question(credential: &str) -> Question<'_> {
     Question {
@@ -25,6 +26,7 @@ fn question(credential: &str) -> Question<'_> {
         workspace: "default",
         permissions: NOTHING,
         source: None,
+        settings: &NO_SETTINGS,
         labels: NOTHING,
     }
 }
@@ -274,7 +276,7 @@ async fn only_who_proved_the_secret_learns_of_the_key() {
     disabled.disabled = true;
     disabled.labels = [("team", "payments"), ("tier", "gold")]
         .into_iter()
-        .collect::<Labels>();
+        .collect::<TextMap>();
     let other = gate.put_new(key());
     let (id, good) = {
         let id = disabled.id;

@@ -4,7 +4,7 @@ use crate::gate::testing::{Gate, at, issue, key};
 
 fn slots(keyring: &Keyring, id: KeyId) -> Vec<Arc<Slot>> {
     keyring.with(id, |entry| match entry {
-        Some(Entry::Key(cached)) => cached.slots.to_vec(),
+        Some(Entry::Key(cached)) => cached.slots.iter().map(|live| live.slot.clone()).collect(),
         _ => Vec::new(),
     })
 }
@@ -100,13 +100,7 @@ async fn a_retired_workspace_is_gone_and_no_key_is() {
     let keyring = gate.keyring.reader();
     let id = WorkspaceId::parse("acme").unwrap();
     let now = Timestamp::from_unix_nanos(0);
-    let workspace = Workspace {
-        id: id.clone(),
-        display_name: String::new(),
-        token_prefix: TokenPrefix::default(),
-        create_time: now,
-        update_time: now,
-    };
+    let workspace = Workspace::new(id.clone(), TokenPrefix::default(), now);
     let revision = Revision {
         epoch: 1,
         number: 1,

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::setting::{Declaration, Declarations, Kind};
 
 // The fixtures are bytes as the version of their name wrote them, version 1 if it has none. They are never made anew: what
 // reads them today has to read them in ten years.
@@ -58,10 +59,12 @@ pub(super) fn key() -> KeyRecord {
             permissions: PermissionSet::new(["otp.send", "sms.send"]),
             ip_allowlist: IpAllowlist::parse(&["10.0.0.0/8", "192.0.2.7", "2001:db8::/32"])
                 .unwrap(),
-            labels: Labels::from_iter([("env", "live"), ("team", "payments")]),
+            labels: TextMap::from_iter([("env", "live"), ("team", "payments")]),
+            settings: TextMap::default(),
             create_time: at(1_700_000_000, 1),
             update_time: at(1_700_000_001, 999_999_999),
             expire_time: Some(at(253_402_300_799, 0)),
+            archive_time: None,
         },
         secrets: vec![
             Secret {
@@ -69,16 +72,68 @@ pub(super) fn key() -> KeyRecord {
                 verifier: Verifier::from_phc(LIGHT_PHC).unwrap(),
                 screen: 0xfedc_ba98_7654_3210,
                 create_time: at(1_700_000_000, 2),
+                expire_time: None,
             },
             Secret {
                 id: 4,
                 verifier: Verifier::from_phc(HEAVY_PHC).unwrap(),
                 screen: 1,
                 create_time: at(-62_135_596_800, 0),
+                expire_time: None,
             },
         ],
         revision: revision(300),
     }
+}
+
+/// What `key_2.hex` says: the same, and what schema 2 brought.
+pub(super) fn key_of_schema_2() -> KeyRecord {
+    let mut record = key();
+    record.key.archive_time = Some(at(1_700_000_002, 3));
+    record.key.settings =
+        TextMap::from_iter([("auto_replace", "FULL"), ("default_sender", "Acme Süd")]);
+    record.secrets[0].expire_time = Some(at(1_700_000_005, 6));
+    record
+}
+
+/// What `workspace_2.hex` says: the same as `workspace.hex`, and what schema 2 brought.
+fn workspace_of_schema_2() -> WorkspaceRecord {
+    let texts = |values: &[&str]| values.iter().map(|&value| value.into()).collect();
+    let declaration = |name: &str, kind| Declaration {
+        name: name.into(),
+        description: "what for".into(),
+        kind,
+        default: None,
+        header: None,
+    };
+    let declarations = vec![
+        Declaration {
+            default: Some("ON".into()),
+            header: Some("x-auto-replace".into()),
+            ..declaration("auto_replace", Kind::Enum(texts(&["OFF", "ON", "FULL"])))
+        },
+        declaration(
+            "default_sender",
+            Kind::Text {
+                max_length: 11,
+                allowed: texts(&["Acme", "Acme Süd"]),
+            },
+        ),
+        declaration("dlr_url", Kind::Url { allow_http: true }),
+        declaration("flash", Kind::Bool),
+        declaration(
+            "parts",
+            Kind::Integer {
+                min: i64::MIN,
+                max: 9,
+            },
+        ),
+    ];
+    let mut record = workspace();
+    record.workspace.permissions = PermissionSet::new(["otp.send", "sms.send"]);
+    record.workspace.settings = Declarations::new(declarations).unwrap();
+    record.workspace.archive_limit = ArchiveLimit::new(1_000).unwrap();
+    record
 }
 
 /// What `sparse_key.hex` says: whatever may be left out is.
@@ -94,10 +149,12 @@ fn sparse_key() -> KeyRecord {
             disabled: false,
             permissions: PermissionSet::none(),
             ip_allowlist: IpAllowlist::default(),
-            labels: Labels::default(),
+            labels: TextMap::default(),
+            settings: TextMap::default(),
             create_time: at(0, 0),
             update_time: at(0, 0),
             expire_time: None,
+            archive_time: None,
         },
         secrets: Vec::new(),
         revision: revision(1),
@@ -107,11 +164,13 @@ fn sparse_key() -> KeyRecord {
 fn workspace() -> WorkspaceRecord {
     WorkspaceRecord {
         workspace: Workspace {
-            id: workspace_id("acme-2"),
             display_name: "Acme".into(),
-            token_prefix: TokenPrefix::parse("acme").unwrap(),
-            create_time: at(1_700_000_000, 0),
             update_time: at(1_700_000_000, 5),
+            ..Workspace::new(
+                workspace_id("acme-2"),
+                TokenPrefix::parse("acme").unwrap(),
+                at(1_700_000_000, 0),
+            )
         },
         revision: revision(2),
     }
@@ -123,24 +182,30 @@ fn decoded(id: &RecordId, bytes: &[u8]) -> Stored {
 
 #[test]
 fn records_of_every_schema_are_read_and_those_of_the_latest_written_as_ever() {
-    for (fixtures, record) in [
-        ([KEY, KEY_2], key()),
-        ([SPARSE_KEY, SPARSE_KEY_2], sparse_key()),
-    ] {
+    let keys = [
+        (KEY, key()),
+        (KEY_2, key_of_schema_2()),
+        (SPARSE_KEY, sparse_key()),
+        (SPARSE_KEY_2, sparse_key()),
+    ];
+    for (fixture, record) in keys {
         let id = RecordId::Key(record.key.id);
-        assert_eq!(encode_key(&record), bytes(fixtures[1]));
-        for fixture in fixtures {
-            let due = Stored::Key(Box::new(record.clone()));
-            assert_eq!(decoded(&id, &bytes(fixture)), due);
+        if !std::ptr::eq(fixture, KEY) && !std::ptr::eq(fixture, SPARSE_KEY) {
+            assert_eq!(encode_key(&record), bytes(fixture));
         }
+        assert_eq!(decoded(&id, &bytes(fixture)), Stored::Key(Box::new(record)));
     }
-    let record = workspace();
-    let id = RecordId::Workspace(record.workspace.id.clone());
-    assert_eq!(encode_workspace(&record), bytes(WORKSPACE_2));
-    for fixture in [WORKSPACE, WORKSPACE_2] {
-        let due = Stored::Workspace(record.clone());
-        assert_eq!(decoded(&id, &bytes(fixture)), due);
+    let id = RecordId::Workspace(workspace().workspace.id);
+    for (fixture, record) in [
+        (WORKSPACE, workspace()),
+        (WORKSPACE_2, workspace_of_schema_2()),
+    ] {
+        assert_eq!(decoded(&id, &bytes(fixture)), Stored::Workspace(record));
     }
+    assert_eq!(
+        encode_workspace(&workspace_of_schema_2()),
+        bytes(WORKSPACE_2)
+    );
     assert_eq!(encode_tombstone(revision(300)), bytes(TOMBSTONE_2));
     let retired = Stored::Retired(revision(300));
     assert_eq!(decoded(&id, &bytes(TOMBSTONE_2)), retired);
@@ -156,6 +221,38 @@ fn refused(id: &RecordId, bytes: &[u8], why: &str) {
         }
         other => panic!("read as {other:?}, where {why:?} was due"),
     }
+}
+
+/// A value that would be a header of its own to whoever passes it on is never read back.
+#[test]
+fn a_stored_setting_cannot_break_a_line() {
+    let id = RecordId::Key(KEY_ID);
+    let with = |name: &str, value: &str| {
+        of_key(|key| {
+            key.settings = vec![stored::Label {
+                name: name.to_owned(),
+                value: value.to_owned(),
+            }];
+        })
+    };
+    assert!(matches!(
+        decoded(&id, &with("dlr_url", "https://a")),
+        Stored::Key(_)
+    ));
+    refused(&id, &with("dlr_url", "a\r\nx: y"), "setting");
+    refused(&id, &with("dlr_url", "a\0"), "setting");
+    refused(&id, &with("dlr_url", &"a".repeat(1_025)), "setting");
+    refused(&id, &with("x\r\ny", "a"), "setting");
+
+    let workspace_id = RecordId::Workspace(workspace().workspace.id);
+    let mut record = stored::Record::decode(&*bytes(WORKSPACE_2)).unwrap();
+    match &mut record.kind {
+        Some(stored::record::Kind::Workspace(workspace)) => {
+            workspace.settings[0].header = "x-a\r\nx-b".to_owned();
+        }
+        _ => panic!("the fixture is a workspace"),
+    }
+    refused(&workspace_id, &record.encode_to_vec(), "header");
 }
 
 fn key_under_own_id(change: impl FnOnce(&mut stored::Record)) -> Vec<u8> {

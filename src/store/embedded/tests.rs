@@ -17,10 +17,11 @@ use crate::{
     domain::{
         event::{Action, Entity, Event},
         id::{KeyId, TokenPrefix, WorkspaceId},
-        key::{Key, Labels},
+        key::Key,
         name::KeyName,
         permission::PermissionSet,
         source::IpAllowlist,
+        text::TextMap,
         time::Timestamp,
     },
     store::{CommitError, Mutation, RETENTION, RecordId, Stored, Write, codec},
@@ -42,10 +43,12 @@ fn write_key(number: u64) -> Write {
         disabled: false,
         permissions: PermissionSet::any(),
         ip_allowlist: IpAllowlist::default(),
-        labels: Labels::default(),
+        labels: TextMap::default(),
+        settings: TextMap::default(),
         create_time: now,
         update_time: now,
         expire_time: None,
+        archive_time: None,
     };
     Write::Key(Box::new(key), Vec::new())
 }

@@ -75,8 +75,16 @@ struct Writer {
 
 /// A batch that is written, and waits for the commit.
 struct Written {
-    change: Change,
+    effect: Effect,
     answer: Answer,
+}
+
+/// What a batch comes to once it is committed.
+enum Effect {
+    /// Records changed.
+    Change(Change),
+    /// Only its mutation is known from now on, as one that found the record of this revision to be as it wants it.
+    Remembered(Revision),
 }
 
 impl Writer {
@@ -120,9 +128,11 @@ impl Writer {
         group.reverse();
         while let Some(Request { batch, answer }) = group.pop() {
             match write_batch(&transaction, batch, head, &self.key_writes, &mut staged) {
-                Ok(change) => {
-                    head = change.revision;
-                    written.push(Written { change, answer });
+                Ok(effect) => {
+                    if let Effect::Change(change) = &effect {
+                        head = change.revision;
+                    }
+                    written.push(Written { effect, answer });
                 }
                 Err(Refusal::Batch(refused)) => drop(answer.send(Err(refused))),
                 Err(Refusal::Group(error)) => {
@@ -152,13 +162,19 @@ impl Writer {
     fn publish(&mut self, written: Vec<Written>) {
         let mut answers = Vec::with_capacity(written.len());
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        for Written { change, answer } in written {
-            self.head = change.revision;
-            shared.head = change.revision;
-            shared
-                .followers
-                .retain(|follower| follower.send(change.clone()).is_ok());
-            answers.push((answer, change.revision));
+        for Written { effect, answer } in written {
+            let revision = match effect {
+                Effect::Change(change) => {
+                    self.head = change.revision;
+                    shared.head = change.revision;
+                    shared
+                        .followers
+                        .retain(|follower| follower.send(change.clone()).is_ok());
+                    change.revision
+                }
+                Effect::Remembered(revision) => revision,
+            };
+            answers.push((answer, revision));
         }
         drop(shared);
         for (answer, revision) in answers {
@@ -206,9 +222,12 @@ fn write_batch(
     head: Revision,
     key_writes: &KeyWrites,
     staged: &mut Staged,
-) -> Result<Change, Refusal> {
+) -> Result<Effect, Refusal> {
     let mut records = transaction.open_table(RECORDS).map_err(failed)?;
     check(transaction, &records, &batch, head, key_writes, staged)?;
+    if batch.writes.is_empty() {
+        return remember(transaction, &records, batch);
+    }
     let Batch {
         reads: _,
         quiet: _,
@@ -244,10 +263,28 @@ fn write_batch(
     events
         .insert((revision.epoch, revision.number), &*bytes)
         .map_err(failed)?;
-    Ok(Change {
+    Ok(Effect::Change(Change {
         revision,
         records: changed,
-    })
+    }))
+}
+
+/// Makes the mutation of a batch that writes nothing known, with the first record that it read.
+fn remember(
+    transaction: &WriteTransaction,
+    records: &Records<'_>,
+    batch: Batch,
+) -> Result<Effect, Refusal> {
+    let Some((id, Some(revision))) = batch.reads.into_iter().next() else {
+        let why = "a batch that writes nothing must have read something".to_owned();
+        return Err(Refusal::Batch(CommitError::Failed(StoreError::Failed(why))));
+    };
+    let record = records.get(&*encode_row(&id)).map_err(failed)?;
+    let record = record.map(|bytes| bytes.value().to_vec());
+    if let Some(mutation) = batch.mutation {
+        done::write(transaction, mutation, revision, batch.event.time, record)?;
+    }
+    Ok(Effect::Remembered(revision))
 }
 
 /// Refuses a batch that must not be written. Nothing has been by then.

@@ -1,7 +1,7 @@
 //! What is kept of a mutation is read as it was written, and never believed beyond what it says.
 
 use super::{
-    super::tests::{at, bytes, key, revision},
+    super::tests::{at, bytes, key_of_schema_2, revision},
     *,
 };
 
@@ -28,7 +28,7 @@ fn decoded(bytes: &[u8]) -> Result<Done, Invalid> {
 
 #[test]
 fn mutations_of_schema_2_are_read_and_written_as_ever() {
-    let key = Stored::Key(Box::new(key()));
+    let key = Stored::Key(Box::new(key_of_schema_2()));
     for (fixture, record, result) in [
         (DONE_KEY_2, Some(bytes(KEY_2)), key),
         (
