@@ -1,5 +1,7 @@
 //! The record of a change: who did what to which resource.
 
+pub mod filter;
+
 use std::borrow::Cow;
 
 use super::{key::Key, secret::Secret, time::Timestamp, workspace::Workspace};
