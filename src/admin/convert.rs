@@ -18,7 +18,7 @@ use crate::{
     domain::{
         Invalid,
         grant::Grants,
-        id::{KeyId, WorkspaceId},
+        id::WorkspaceId,
         key::{Key, KeyRecord, State},
         name::{KeyName, parse_workspace},
         permission::{self, PermissionSet},
@@ -29,7 +29,6 @@ use crate::{
         time::Timestamp,
         workspace::Access,
     },
-    gate::keyring::ListPosition,
     proto::v1,
 };
 
@@ -442,29 +441,6 @@ pub(super) fn show_time(time: Timestamp) -> prost_types::Timestamp {
         seconds: time.seconds(),
         nanos: time.nanos().cast_signed(),
     }
-}
-
-/// A list position as page tokens carry it.
-pub(super) fn write_position(position: ListPosition) -> Vec<u8> {
-    let ListPosition { create_time, id } = position;
-    [
-        &create_time.seconds().to_be_bytes()[..],
-        &create_time.nanos().to_be_bytes(),
-        &id.bits().to_be_bytes(),
-    ]
-    .concat()
-}
-
-/// Reads what [`write_position`] wrote.
-pub(super) fn read_position(bytes: &[u8]) -> Option<ListPosition> {
-    let (seconds, rest) = bytes.split_first_chunk()?;
-    let (nanos, id) = rest.split_first_chunk()?;
-    let create_time =
-        Timestamp::new(i64::from_be_bytes(*seconds), i32::from_be_bytes(*nanos)).ok()?;
-    Some(ListPosition {
-        create_time,
-        id: KeyId::from_bits(u128::from_be_bytes(id.try_into().ok()?)),
-    })
 }
 
 #[cfg(test)]

@@ -8,17 +8,21 @@ use super::{
     Failure,
     caller::Caller,
     convert::{
-        call_of, read_edit, read_key_name, read_new_key, read_overlap, read_position,
-        read_workspace_name, show_issued, show_key, write_position,
+        call_of, read_edit, read_key_name, read_new_key, read_overlap, read_workspace_name,
+        show_issued, show_key,
     },
     key_changes::Target,
+    keys::KeyPage,
     keys::KeyView,
     mutation::Management,
     page,
 };
 use crate::{
-    domain::name::of_workspace,
-    gate::checker::Checker,
+    domain::{order::OrderBy, time::Timestamp},
+    gate::{
+        checker::Checker,
+        keyring::{Cursor, KeyFilter, KeyOrder, KeyQuery, Search},
+    },
     proto::v1::{
         ArchiveKeyRequest, CreateKeyRequest, DeleteKeyRequest, DisableKeyRequest, EnableKeyRequest,
         EnableKeyResponse, EndOverlapRequest, GetKeyRequest, IssuedKey, Key, ListKeysRequest,
@@ -49,6 +53,28 @@ impl KeyApi {
     fn show(&self, view: &KeyView) -> Key {
         show_key(view, self.management.now())
     }
+}
+
+fn read_search(
+    filter: &str,
+    query: &str,
+    order_by: &str,
+    show_archived: bool,
+    now: Timestamp,
+) -> Result<Search, Failure> {
+    let of = |field| move |why| Failure::invalid(field, why);
+    Ok(Search {
+        filter: KeyFilter::parse(filter, now).map_err(of("filter"))?,
+        query: KeyQuery::parse(query).map_err(of("query"))?,
+        order: OrderBy::parse(order_by, KeyOrder::FIELDS).map_err(of("order_by"))?,
+        show_archived,
+        owner: None,
+    })
+}
+
+fn read_cursor(bytes: &[u8]) -> Result<Cursor, Failure> {
+    Cursor::from_bytes(bytes)
+        .ok_or_else(|| Failure::invalid("page_token", "is not a token that this call answered"))
 }
 
 #[tonic::async_trait]
@@ -84,26 +110,30 @@ impl KeyService for KeyApi {
             parent,
             page_size,
             page_token,
-            filter: _,
-            query: _,
-            order_by: _,
-            show_archived: _,
+            filter,
+            query,
+            order_by,
+            show_archived,
         } = request.into_inner();
         let workspace = read_workspace_name("parent", &parent)?;
-        let arguments = of_workspace(&workspace);
+        let now = self.management.now();
+        // Written so that no two different requests look the same.
+        let arguments = format!("{:?}", (&parent, &filter, &query, &order_by, show_archived));
         let page = || {
+            let search = read_search(&filter, &query, &order_by, show_archived, now)?;
             let cursor = page::read_token(CALL, &arguments, &page_token)?;
-            Ok((
-                cursor.as_deref().and_then(read_position),
-                page::read_size(page_size)?,
-            ))
+            Ok(KeyPage {
+                search,
+                after: cursor.as_deref().map(read_cursor).transpose()?,
+                limit: page::read_size(page_size)?,
+            })
         };
-        let (views, next) = self.management.list_keys(&caller, &workspace, page)?;
+        let (views, next) = self.management.list_keys(&caller, &workspace, page).await?;
         let now = self.management.now();
         Ok(Response::new(ListKeysResponse {
             keys: views.iter().map(|view| show_key(view, now)).collect(),
             next_page_token: next
-                .map(|position| page::write_token(CALL, &arguments, &write_position(position)))
+                .map(|cursor| page::write_token(CALL, &arguments, &cursor.to_bytes()))
                 .unwrap_or_default(),
         }))
     }

@@ -1,5 +1,7 @@
 //! What can be done with keys.
 
+use tokio::sync::Semaphore;
+
 use super::{
     Failure,
     call::Call,
@@ -20,7 +22,7 @@ use crate::{
         time::Timestamp,
         workspace::{Access, Workspace},
     },
-    gate::keyring::{Found, ListPosition},
+    gate::keyring::{Cursor, Found, Page, Search},
     store::{Done, RecordId, Stored, Write},
 };
 
@@ -58,6 +60,17 @@ pub struct Issued {
     pub view: KeyView,
     /// Its secret; `None`: the call was made before, and showed it then.
     pub secret: Option<GeneratedSecret>,
+}
+
+/// A page to list.
+#[derive(Debug)]
+pub struct KeyPage {
+    /// What to find; its owner is set by who asks.
+    pub search: Search,
+    /// Where it begins; `None`: at the start.
+    pub after: Option<Cursor>,
+    /// How many keys it has.
+    pub limit: usize,
 }
 
 impl Management {
@@ -149,23 +162,60 @@ impl Management {
         Ok(self.view(record))
     }
 
-    /// Lists up to `limit` keys of a workspace after a position, oldest first. `page` is asked for both once the caller is
-    /// known to be allowed to see them.
+    /// Lists a page of a workspace's keys, as far as the caller may see them. `page` is asked for once the caller is known to
+    /// be allowed to list.
     ///
     /// # Errors
     /// If the caller may not, the page is malformed, or there is no such workspace.
-    pub fn list_keys(
+    pub async fn list_keys(
         &self,
         caller: &Caller,
         workspace: &WorkspaceId,
-        page: impl FnOnce() -> Result<(Option<ListPosition>, usize), Failure>,
-    ) -> Result<(Vec<KeyView>, Option<ListPosition>), Failure> {
-        caller.require(Act::KeysRead, workspace)?;
-        let (after, limit) = page()?;
+        page: impl FnOnce() -> Result<KeyPage, Failure>,
+    ) -> Result<(Vec<KeyView>, Option<Cursor>), Failure> {
+        let reach = caller.reach(Act::KeysRead, workspace)?;
+        let KeyPage {
+            mut search,
+            after,
+            limit,
+        } = page()?;
         self.find_workspace(workspace)?;
-        let (records, next) = self.keyring.list_keys(workspace, after, limit);
-        let views = records.into_iter().map(|record| self.view(record));
+        search.owner = match reach {
+            Reach::All => None,
+            Reach::Own(principal) => Some(principal),
+        };
+        let Page { keys, next } = self.search(workspace, search, after, limit).await?;
+        let views = keys.into_iter().map(|record| self.view(record));
         Ok((views.collect(), next))
+    }
+
+    async fn search(
+        &self,
+        workspace: &WorkspaceId,
+        search: Search,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page, Failure> {
+        /// A search may read every key: one at a time leaves the processors to the gate.
+        static SEARCHING: Semaphore = Semaphore::const_new(1);
+        if search.is_plain() {
+            return Ok(self
+                .keyring
+                .search(workspace, &search, after.as_ref(), limit));
+        }
+        let broken = |_| Failure::Internal("a search ended without an answer");
+        let permit = SEARCHING
+            .acquire()
+            .await
+            .map_err(|_| Failure::Internal("there are no searches any more"))?;
+        let (keyring, workspace) = (self.keyring.clone(), workspace.clone());
+        tokio::task::spawn_blocking(move || {
+            // Given back when the search ends, also if nobody waits for it any more.
+            let _permit = permit;
+            keyring.search(&workspace, &search, after.as_ref(), limit)
+        })
+        .await
+        .map_err(broken)
     }
 
     /// The record of a key within reach.

@@ -3,10 +3,17 @@
 //! Two halves: [`KeyringWriter`] applies the store's changes, one at a time; [`Keyring`] reads, from any thread, without
 //! a lock on the way of a Check.
 
+mod directory;
+mod hasher;
+mod key_filter;
+mod list;
+mod query;
+mod search;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
-    hash::{BuildHasherDefault, Hash, Hasher},
-    ops::{Bound, Deref},
+    collections::HashSet,
+    hash::{BuildHasherDefault, Hash},
+    ops::Deref,
     sync::{
         Arc, PoisonError, RwLock, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
@@ -16,6 +23,13 @@ use std::{
 use arc_swap::ArcSwap;
 use papaya::HashMap;
 use tokio::sync::watch;
+
+pub use directory::ListPosition;
+use directory::{Directory, NewRow};
+use hasher::KeyIdHasher;
+pub use key_filter::KeyFilter;
+pub use query::{KeyQuery, MAX_QUERY};
+pub use search::{Cursor, KeyOrder, Page, Search};
 
 use super::memo::Memo;
 use crate::{
@@ -27,7 +41,7 @@ use crate::{
         setting::Declarations,
         time::Timestamp,
     },
-    store::{Change, RecordId, Stored, WorkspaceRecord},
+    store::{Change, RecordId, Stored},
 };
 
 /// What stands in the keyring under a key's id.
@@ -85,6 +99,16 @@ impl CachedKey {
             revision: self.revision,
         }
     }
+
+    fn position(&self) -> ListPosition {
+        ListPosition::new(self.key.create_time, self.key.id)
+    }
+
+    fn to_row(&self) -> NewRow {
+        let secrets = self.slots.iter().map(|live| &live.slot.secret);
+        let newest = secrets.max_by_key(|secret| secret.id);
+        NewRow::of(&self.key, newest.map(|secret| secret.create_time))
+    }
 }
 
 /// A workspace as Check needs it. All its keys share one, so that a change of it is in force for each of them at once.
@@ -139,26 +163,6 @@ struct Shared {
     directory: RwLock<Directory>,
 }
 
-#[derive(Default)]
-struct Directory {
-    workspaces: BTreeMap<WorkspaceId, WorkspaceRecord>,
-    /// The ids of these, of the ones that cannot be read, and of those that were deleted: none is used again.
-    taken: BTreeSet<WorkspaceId>,
-    /// The keys of each workspace in the order of their creation.
-    keys: BTreeMap<WorkspaceId, BTreeSet<ListPosition>>,
-    /// Those of them that are archived, first the ones archived first.
-    archived: BTreeMap<WorkspaceId, BTreeSet<(Timestamp, KeyId)>>,
-}
-
-/// Where a key stands in the list of its workspace: oldest first. Neither part ever changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ListPosition {
-    /// When the key was created.
-    pub create_time: Timestamp,
-    /// Its id, for keys of the same instant.
-    pub id: KeyId,
-}
-
 impl Keyring {
     /// The revision up to which every change is in force here. A record read afterwards is at least that new.
     #[must_use]
@@ -185,116 +189,6 @@ impl Keyring {
             Some(Entry::Unreadable) => Found::Unreadable,
             None => Found::Nothing,
         })
-    }
-
-    /// A workspace's record.
-    #[must_use]
-    pub fn workspace(&self, id: &WorkspaceId) -> Option<WorkspaceRecord> {
-        self.directory().workspaces.get(id).cloned()
-    }
-
-    /// True if there is, or was, a workspace of this id.
-    #[must_use]
-    pub fn is_taken(&self, id: &WorkspaceId) -> bool {
-        self.directory().taken.contains(id)
-    }
-
-    /// Up to `limit` workspaces after `after`, by id, as far as `wanted` likes them.
-    pub fn list_workspaces(
-        &self,
-        after: Option<&WorkspaceId>,
-        limit: usize,
-        wanted: impl Fn(&WorkspaceId) -> bool,
-    ) -> Vec<WorkspaceRecord> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let directory = self.directory();
-        let following = directory
-            .workspaces
-            .range::<WorkspaceId, _>((from, Bound::Unbounded));
-        following
-            .filter(|(id, _)| wanted(id))
-            .take(limit)
-            .map(|(_, record)| record.clone())
-            .collect()
-    }
-
-    /// Up to `limit` keys of a workspace after `after`, oldest first, and where the next page begins if there is one.
-    #[must_use]
-    pub fn list_keys(
-        &self,
-        workspace: &WorkspaceId,
-        after: Option<ListPosition>,
-        limit: usize,
-    ) -> (Vec<KeyRecord>, Option<ListPosition>) {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut positions: Vec<ListPosition> = match self.directory().keys.get(workspace) {
-            // One more than asked tells whether there is another page.
-            Some(keys) => keys
-                .range((from, Bound::Unbounded))
-                .take(limit + 1)
-                .copied()
-                .collect(),
-            None => Vec::new(),
-        };
-        let more = positions.len() > limit;
-        positions.truncate(limit);
-        let next = positions.last().copied().filter(|_| more);
-        // A key that went between the two looks is simply not listed; the page is shorter, and not the last.
-        let records = positions
-            .into_iter()
-            .filter_map(|position| match self.record(position.id) {
-                Found::Record(record) => Some(*record),
-                Found::Unreadable | Found::Nothing => None,
-            })
-            .collect();
-        (records, next)
-    }
-
-    /// The archived keys of a workspace, first the ones archived first.
-    #[must_use]
-    pub fn archived(&self, workspace: &WorkspaceId) -> Vec<KeyId> {
-        let directory = self.directory();
-        let archived = directory.archived.get(workspace).into_iter().flatten();
-        archived.map(|&(_, id)| id).collect()
-    }
-
-    /// True if a workspace has any key, archived ones included.
-    #[must_use]
-    pub fn has_keys(&self, workspace: &WorkspaceId) -> bool {
-        let directory = self.directory();
-        directory
-            .keys
-            .get(workspace)
-            .is_some_and(|keys| !keys.is_empty())
-    }
-
-    /// Any key of a workspace that `wanted` likes. It looks at each key as it is then, in small portions, so that no change
-    /// has to wait for it.
-    #[must_use]
-    pub fn find_key(&self, workspace: &WorkspaceId, wanted: impl Fn(&Key) -> bool) -> Option<Key> {
-        const PORTION: usize = 4_096;
-        let mut after: Option<ListPosition> = None;
-        loop {
-            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-            let positions: Vec<ListPosition> = match self.directory().keys.get(workspace) {
-                Some(keys) => keys
-                    .range((from, Bound::Unbounded))
-                    .take(PORTION)
-                    .copied()
-                    .collect(),
-                None => Vec::new(),
-            };
-            after = Some(*positions.last()?);
-            let found = positions.iter().find_map(|position| {
-                self.with(position.id, |entry| match entry {
-                    Some(Entry::Key(cached)) if wanted(&cached.key) => Some(cached.key.clone()),
-                    _ => None,
-                })
-            });
-            if found.is_some() {
-                return found;
-            }
-        }
     }
 
     /// How many keys there are, unreadable ones included.
@@ -336,6 +230,8 @@ pub struct KeyringWriter {
     /// One of each workspace that has or had a record or a key.
     homes: std::collections::HashMap<WorkspaceId, Arc<Home>>,
     unreadable: HashSet<RecordId>,
+    /// False until the first announcement: the records of a snapshot come in any order.
+    is_settled: bool,
 }
 
 impl KeyringWriter {
@@ -357,6 +253,7 @@ impl KeyringWriter {
             prefixes: HashSet::new(),
             homes: std::collections::HashMap::new(),
             unreadable: HashSet::new(),
+            is_settled: false,
         }
     }
 
@@ -377,7 +274,7 @@ impl KeyringWriter {
         self.announce(change.revision);
     }
 
-    /// Puts records of a snapshot in place, which are in force only once [`announce`](Self::announce) is called.
+    /// Puts records of a snapshot in place, which are in force, and listed, only once [`announce`](Self::announce) is called.
     pub fn place(&mut self, id: RecordId, stored: Stored) {
         if let Stored::Unreadable(why) = &stored {
             tracing::error!(record = ?id, why, "a stored record cannot be read; nothing is allowed on its account");
@@ -434,9 +331,30 @@ impl KeyringWriter {
 
     /// Declares everything up to `revision` to be in force.
     pub fn announce(&mut self, revision: Revision) {
+        self.settle();
         // The record is applied before the acknowledgement: both of these come after every `place`.
         self.shared.applied.store(pack(revision), Ordering::Release);
         self.announced.send_replace(revision);
+    }
+
+    /// Lists what was placed so far.
+    fn settle(&mut self) {
+        if self.is_settled {
+            return;
+        }
+        self.is_settled = true;
+        let keys = self.shared.keys.pin();
+        // Some of what was noted may be gone again by now, or stand elsewhere.
+        let row_of =
+            |workspace: &WorkspaceId, position: ListPosition| match keys.get(&position.id()) {
+                Some(Entry::Key(cached)) => {
+                    let stands_there =
+                        cached.key.workspace == *workspace && cached.position() == position;
+                    stands_there.then(|| cached.to_row())
+                }
+                Some(Entry::Unreadable) | None => None,
+            };
+        self.directory().settle(row_of);
     }
 
     fn place_key(&mut self, id: KeyId, record: KeyRecord) {
@@ -449,10 +367,6 @@ impl KeyringWriter {
         key.owner = share(&mut self.owners, key.owner);
         key.workspace = share(&mut self.workspaces, key.workspace);
         key.token_prefix = share(&mut self.prefixes, key.token_prefix);
-        let position = ListPosition {
-            create_time: key.create_time,
-            id,
-        };
         let workspace = key.workspace.clone();
         let home = self.home(&workspace);
 
@@ -462,32 +376,25 @@ impl KeyringWriter {
             .into_iter()
             .map(|secret| keep_or_make_slot(old, secret))
             .collect();
-        let is_new = !matches!(old, Some(Entry::Key(_)));
-        let archived_since = match old {
-            Some(Entry::Key(old)) => old.key.archive_time,
-            Some(Entry::Unreadable) | None => None,
+        let cached = CachedKey {
+            key,
+            home,
+            slots,
+            revision,
         };
-        let archive_time = key.archive_time;
-        keys.insert(
-            id,
-            Entry::Key(CachedKey {
-                key,
-                home,
-                slots,
-                revision,
-            }),
-        );
+        let position = cached.position();
+        let row = self.is_settled.then(|| cached.to_row());
+        keys.insert(id, Entry::Key(cached));
+        // Listed only once it is in force: no revocation waits for somebody who searches.
         let mut directory = Self::write(&self.shared);
-        if archived_since != archive_time {
-            let archived = directory.archived.entry(workspace.clone()).or_default();
-            archived.extend(archive_time.map(|time| (time, id)));
-            if let Some(time) = archived_since {
-                archived.remove(&(time, id));
-            }
+        if let Some(Entry::Key(old)) = old
+            && (&old.key.workspace, old.position()) != (&workspace, position)
+        {
+            directory.remove(&old.key.workspace, old.position());
         }
-        if is_new {
-            let listed = directory.keys.entry(workspace).or_default();
-            listed.insert(position);
+        match row {
+            Some(row) => directory.put(&workspace, row),
+            None => directory.note(&workspace, position),
         }
     }
 
@@ -504,19 +411,9 @@ impl KeyringWriter {
 
     fn remove_key(&self, id: KeyId) {
         let keys = self.shared.keys.pin();
-        if let Some(Entry::Key(CachedKey { key, .. })) = keys.remove(&id) {
-            let position = ListPosition {
-                create_time: key.create_time,
-                id,
-            };
-            let mut directory = self.directory();
-            if let Some(listed) = directory.keys.get_mut(&key.workspace) {
-                listed.remove(&position);
-            }
-            let archived = directory.archived.get_mut(&key.workspace);
-            if let (Some(archived), Some(time)) = (archived, key.archive_time) {
-                archived.remove(&(time, id));
-            }
+        if let Some(Entry::Key(gone)) = keys.remove(&id) {
+            self.directory()
+                .remove(&gone.key.workspace, gone.position());
         }
     }
 
@@ -586,27 +483,6 @@ fn unpack(packed: u64) -> Revision {
     Revision {
         epoch,
         number: packed & ((1 << 48) - 1),
-    }
-}
-
-/// Key ids are random bits that only this project draws, so they are their own hash.
-#[derive(Default)]
-struct KeyIdHasher(u64);
-
-impl Hasher for KeyIdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
-    fn write_u128(&mut self, bits: u128) {
-        self.0 = (bits >> 64) as u64 ^ bits as u64;
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
     }
 }
 

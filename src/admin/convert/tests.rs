@@ -367,16 +367,3 @@ fn labels_have_limits() {
         assert_eq!(refused(bad, mask(&["labels"])), ["key.labels"], "{what}");
     }
 }
-
-#[test]
-fn a_position_survives_its_way_through_a_page_token() {
-    for (seconds, nanos) in [(0, 0), (1_700_000_000, 999_999_999), (-5, 7)] {
-        let position = ListPosition {
-            create_time: Timestamp::new(seconds, nanos).unwrap(),
-            id: KeyId::from_bits(u128::MAX - 3),
-        };
-        let bytes = write_position(position);
-        assert_eq!(read_position(&bytes), Some(position));
-        assert_eq!(read_position(&bytes[1..]), None);
-    }
-}

@@ -1,6 +1,9 @@
 use super::*;
-use crate::domain::{id::TokenPrefix, time::Timestamp, workspace::Workspace};
 use crate::gate::testing::{Gate, at, issue, key};
+use crate::{
+    domain::{id::TokenPrefix, time::Timestamp, workspace::Workspace},
+    store::WorkspaceRecord,
+};
 
 fn slots(keyring: &Keyring, id: KeyId) -> Vec<Arc<Slot>> {
     keyring.with(id, |entry| match entry {
