@@ -14,6 +14,7 @@ pub mod key;
 pub mod name;
 pub mod order;
 pub mod permission;
+pub mod role;
 pub mod secret;
 pub mod setting;
 pub mod source;
