@@ -1,14 +1,17 @@
 //! The command line: `portcullis serve`, and a client of the management and Check API.
 //!
-//! Answers go to stdout, everything else to stderr. Exit status: 0 done (`check`: allowed), 1 an error, 2 a wrong
-//! command line or a question that nobody could be asked, 3 `check`: denied.
+//! Answers go to stdout, everything else to stderr. Exit status: 0 done (`check`: allowed), 1 an error (`audit verify`:
+//! or a broken chain), 2 a wrong command line or a question that nobody could be asked, 3 `check`: denied.
 
+mod audit;
 mod bind;
+mod change_flags;
 mod check;
 mod client;
 mod config_check;
 mod confirm;
 mod console;
+mod durable_file;
 mod expires;
 mod failure;
 mod key;
@@ -16,6 +19,7 @@ mod key_ref;
 mod output;
 mod page;
 pub mod serve;
+mod values;
 mod workspace;
 
 use std::{
@@ -38,7 +42,7 @@ use failure::Failure;
 const EXIT_STATUS: &str = "\
 Exit status:
   0  done; check: allowed
-  1  an error
+  1  an error; audit verify: or a broken chain
   2  a wrong command line, or a question that nobody could be asked
   3  check: denied
 
@@ -70,10 +74,12 @@ enum Command {
 enum CallCommand {
     /// Creates and runs keys
     Key(Box<key::KeyArgs>),
-    /// Creates and reads workspaces
-    Workspace(workspace::WorkspaceArgs),
+    /// Creates and runs workspaces
+    Workspace(Box<workspace::WorkspaceArgs>),
+    /// Shows, exports and verifies who changed what
+    Audit(Box<audit::AuditArgs>),
     /// Asks whether a key opens a call; exits 0 if it does, 3 if it does not, 1 if that is not known
-    Check(check::CheckArgs),
+    Check(Box<check::CheckArgs>),
 }
 
 #[derive(Debug, Subcommand)]
@@ -87,6 +93,8 @@ enum ConfigCommand {
 enum Outcome {
     Done,
     Denied,
+    /// The chain of events is broken.
+    Broken,
 }
 
 /// Runs the command line of this process.
@@ -120,6 +128,8 @@ pub fn run() -> ExitCode {
         err: &mut io::stderr(),
         stdin: &mut answers,
         terminal,
+        out_terminal: io::stdout().is_terminal(),
+        err_terminal: io::stderr().is_terminal(),
         env: &|name| std::env::var_os(name),
         now: Zoned::now(),
         command_name: &command_name,
@@ -129,6 +139,7 @@ pub fn run() -> ExitCode {
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Denied) => ExitCode::from(3),
+        Ok(Outcome::Broken) => ExitCode::from(1),
         Err(failure) => {
             // As above: if stderr is gone, the exit status still tells.
             let _ = console.err.write_all(failure.to_string().as_bytes());
@@ -185,8 +196,9 @@ fn dispatch(cli: Cli, console: &mut Console<'_>) -> Result<Outcome, Failure> {
 async fn call(command: CallCommand, console: &mut Console<'_>) -> Result<Outcome, Failure> {
     match command {
         CallCommand::Key(args) => key::run(*args, console).await,
-        CallCommand::Workspace(args) => workspace::run(args, console).await,
-        CallCommand::Check(args) => check::run(args, console).await,
+        CallCommand::Workspace(args) => workspace::run(*args, console).await,
+        CallCommand::Audit(args) => audit::run(*args, console).await,
+        CallCommand::Check(args) => check::run(*args, console).await,
     }
 }
 

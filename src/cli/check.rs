@@ -9,9 +9,9 @@ use super::{
     client::{Client, ClientFlags},
     console::Console,
     failure::Failure,
-    key::parse_item,
     key_ref::{Guarded, without_scheme, workspace_id},
     output::{Format, json, rows, time, zone_name},
+    values::{parse_item, parse_setting},
 };
 use crate::{
     domain::permission::check_name,
@@ -24,7 +24,7 @@ Exit status: 0 allowed, 3 denied, 1 an error (nothing was decided), 2 a wrong co
 Examples:
   portcullis check pc_4fZ..._... --permission sms.send
   portcullis check - --source 192.0.2.7 --workspace acme < token.txt
-  portcullis check pc_4fZ..._... --label team --output json";
+  portcullis check pc_4fZ..._... --label team --setting default_sender=Acme --output json";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -43,6 +43,9 @@ pub(super) struct CheckArgs {
     /// A label of the key to show; may be repeated, and hold several between commas
     #[arg(long, value_name = "L", value_delimiter = ',')]
     label: Vec<String>,
+    /// The request's own value for a setting of the workspace; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_setting)]
+    setting: Vec<(String, String)>,
     #[command(flatten)]
     client: ClientFlags,
 }
@@ -68,7 +71,6 @@ pub(super) async fn run(
         .transpose();
     let workspace = workspace.map_err(Failure::Usage)?;
     let request = CheckRequest {
-        settings: std::collections::BTreeMap::new(),
         credential: token.trim_end_matches(['\r', '\n']).to_owned(),
         permissions: args.permission,
         source_address: args
@@ -76,6 +78,7 @@ pub(super) async fn run(
             .map(|address| address.to_string())
             .unwrap_or_default(),
         workspace: workspace.map(|id| id.to_string()).unwrap_or_default(),
+        settings: args.setting.into_iter().collect(),
         labels: args.label,
     };
     let client = Client::connect(&args.client, console).await?;
@@ -125,6 +128,9 @@ fn show(response: &CheckResponse, console: &mut Console<'_>) -> Result<(), Failu
             row(&format!("label {name}"), value.clone());
         }
     }
+    for (name, value) in &response.settings {
+        table.push([format!("setting {name}"), value.replace('\n', "\u{fffd}")]);
+    }
     table.push(["revision".to_owned(), response.revision.clone()]);
     rows(console.out, &table)
 }
@@ -142,7 +148,9 @@ const fn words(reason: Reason) -> &'static str {
             "the source address is unknown or not among those the key is used from"
         }
         Reason::PermissionDenied => "the key lacks a permission",
-        Reason::InvalidSetting => "a setting of the request is unknown or its value not valid",
+        Reason::InvalidSetting => {
+            "a --setting is not declared by the workspace, or its value not valid for it"
+        }
         Reason::InvalidRequest => "the request is malformed",
         Reason::Undecided => "no decision was made",
     }

@@ -28,13 +28,18 @@ use crate::{
     admin::bootstrap::ROOT_TOKEN_FILE,
     config::{ADMIN_SOCKET, DEFAULT_DATA_DIR},
     proto::v1::{
-        check_service_client::CheckServiceClient, key_service_client::KeyServiceClient,
-        workspace_service_client::WorkspaceServiceClient,
+        audit_service_client::AuditServiceClient, check_service_client::CheckServiceClient,
+        key_service_client::KeyServiceClient, workspace_service_client::WorkspaceServiceClient,
     },
 };
 
 /// A page of 1,000 keys, each as large as a key may be, is about 120 MB.
 const MAX_ANSWER: usize = 256 << 20;
+
+/// How many seconds an answer may take.
+const ANSWER_WITHIN: u64 = 10;
+/// The same where the server goes through all events for it.
+const LONG_ANSWER_WITHIN: u64 = 600;
 
 /// How a client command finds its server. The credential has no flag, because the process list is public: it is the
 /// variable `PORTCULLIS_TOKEN`, else `--token-file`, else `root.token` in the data directory.
@@ -56,9 +61,9 @@ pub(super) struct ClientFlags {
     /// [env: PORTCULLIS_TOKEN_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// How many seconds the server has for each answer
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10, value_parser = parse_timeout, allow_negative_numbers = true)]
-    timeout: u64,
+    /// How many seconds the server has for each answer [default: 10; audit export, verify and head: 600]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = parse_timeout, allow_negative_numbers = true)]
+    timeout: Option<u64>,
     /// How answers look; json is protobuf's JSON, in which fields at their default are left out
     #[arg(long, short, global = true, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,
@@ -66,21 +71,26 @@ pub(super) struct ClientFlags {
 
 /// A connection to a server.
 pub(super) struct Client {
-    service: Service,
+    channel: Channel,
+    attach: Attach,
 }
 
-type Service = InterceptedService<Channel, Attach>;
+/// What the generated clients call through.
+pub(super) type Service = InterceptedService<Channel, Attach>;
 
 /// Gives each call its deadline and the credential.
 #[derive(Clone)]
 pub(super) struct Attach {
-    timeout: Duration,
+    /// `None`: the caller watches the time itself.
+    timeout: Option<Duration>,
     authorization: Option<MetadataValue<Ascii>>,
 }
 
 impl Interceptor for Attach {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.set_timeout(self.timeout);
+        if let Some(timeout) = self.timeout {
+            request.set_timeout(timeout);
+        }
         if let Some(value) = &self.authorization {
             request
                 .metadata_mut()
@@ -96,7 +106,7 @@ impl Client {
         flags: &ClientFlags,
         console: &mut Console<'_>,
     ) -> Result<Self, Failure> {
-        let timeout = Duration::from_secs(flags.timeout);
+        let timeout = flags.timeout(ANSWER_WITHIN);
         let server = flags.find_server(console)?;
         let authorization = flags.authorization(&server, console)?;
         let channel = server.connect(timeout).await.map_err(|cause| {
@@ -107,30 +117,55 @@ impl Client {
             ))
         })?;
         Ok(Self {
-            service: InterceptedService::new(
-                channel,
-                Attach {
-                    timeout,
-                    authorization,
-                },
-            ),
+            channel,
+            attach: Attach {
+                timeout: Some(timeout),
+                authorization,
+            },
         })
     }
 
+    fn service(&self) -> Service {
+        InterceptedService::new(self.channel.clone(), self.attach.clone())
+    }
+
     pub(super) fn keys(&self) -> KeyServiceClient<Service> {
-        KeyServiceClient::new(self.service.clone()).max_decoding_message_size(MAX_ANSWER)
+        KeyServiceClient::new(self.service()).max_decoding_message_size(MAX_ANSWER)
     }
 
     pub(super) fn workspaces(&self) -> WorkspaceServiceClient<Service> {
-        WorkspaceServiceClient::new(self.service.clone()).max_decoding_message_size(MAX_ANSWER)
+        WorkspaceServiceClient::new(self.service()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    pub(super) fn audits(&self) -> AuditServiceClient<Service> {
+        AuditServiceClient::new(self.service()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    /// For calls that go through all events. `None`: the caller watches the time itself.
+    pub(super) fn audits_within(&self, timeout: Option<Duration>) -> AuditServiceClient<Service> {
+        let attach = Attach {
+            timeout,
+            ..self.attach.clone()
+        };
+        let service = InterceptedService::new(self.channel.clone(), attach);
+        AuditServiceClient::new(service).max_decoding_message_size(MAX_ANSWER)
     }
 
     pub(super) fn checks(&self) -> CheckServiceClient<Service> {
-        CheckServiceClient::new(self.service.clone())
+        CheckServiceClient::new(self.service())
     }
 }
 
 impl ClientFlags {
+    fn timeout(&self, otherwise: u64) -> Duration {
+        Duration::from_secs(self.timeout.unwrap_or(otherwise))
+    }
+
+    /// How long an answer may take for which the server goes through all events.
+    pub(super) fn long_timeout(&self) -> Duration {
+        self.timeout(LONG_ANSWER_WITHIN)
+    }
+
     /// The server to connect to. Without a name it is the socket in the data directory and nothing else: whoever may listen
     /// on a port of this machine while the server is down would be handed the root token.
     fn find_server(&self, console: &Console<'_>) -> Result<Server, Failure> {

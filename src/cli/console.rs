@@ -15,6 +15,10 @@ pub(super) struct Console<'a> {
     pub(super) stdin: &'a mut dyn BufRead,
     /// Whether a person can be asked.
     pub(super) terminal: bool,
+    /// Whether `out` is a terminal.
+    pub(super) out_terminal: bool,
+    /// Whether `err` is a terminal.
+    pub(super) err_terminal: bool,
     pub(super) env: &'a dyn Fn(&str) -> Option<OsString>,
     /// The time, in the system's zone.
     pub(super) now: Zoned,

@@ -38,6 +38,11 @@ pub(super) fn parse(text: &str, now: &Zoned) -> Result<Option<Expiry>, String> {
     }
 }
 
+/// True for a span: it means another time with every call.
+pub(super) fn counts_from_now(text: &str) -> bool {
+    span(text.trim()).is_some()
+}
+
 fn parse_time(text: &str, now: &Zoned) -> Result<Expiry, String> {
     let expiry = if is_bare_date(text) {
         end_of_day(text, now)?
@@ -79,7 +84,7 @@ fn parse_time(text: &str, now: &Zoned) -> Result<Expiry, String> {
 }
 
 /// `2026-12-31` and no other spelling: jiff's parser also takes a date with a time, and drops the time.
-fn is_bare_date(text: &str) -> bool {
+pub(super) fn is_bare_date(text: &str) -> bool {
     let pattern = "0000-00-00";
     text.len() == pattern.len()
         && text.bytes().zip(pattern.bytes()).all(|(byte, p)| {
@@ -121,7 +126,7 @@ fn end_of_day(text: &str, now: &Zoned) -> Result<Expiry, String> {
     clippy::option_option,
     reason = "both are told to the person, in different words"
 )]
-fn span(text: &str) -> Option<Option<Span>> {
+pub(super) fn span(text: &str) -> Option<Option<Span>> {
     let digits = text
         .find(|c: char| !c.is_ascii_digit())
         .filter(|&digits| digits > 0)?;

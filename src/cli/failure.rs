@@ -1,11 +1,11 @@
 //! Why a command failed, in words for the person who typed it.
 
-use std::{error::Error, fmt, io};
+use std::{borrow::Cow, error::Error, fmt, io};
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use super::console::clean;
+use super::{console::clean, key_ref::bare_workspace};
 use crate::{config::Faults, proto::v1::ErrorReason};
 
 /// Displays as whole lines for stderr.
@@ -125,11 +125,18 @@ fn write_status(f: &mut fmt::Formatter<'_>, status: &Status, bare_key: bool) -> 
             )?;
         }
     }
-    let resource = info
-        .and_then(|info| info.metadata.get("resource"))
-        .map_or("", String::as_str);
-    hint(status.code(), &reason, resource, bare_key)
-        .map_or(Ok(()), |hint| writeln!(f, "hint: {hint}"))
+    let metadata = |name: &str| {
+        let value = info.and_then(|info| info.metadata.get(name));
+        clean(value.map_or("", String::as_str))
+    };
+    let hint = hint(
+        status.code(),
+        &reason,
+        &metadata("resource"),
+        &metadata("field"),
+        bare_key,
+    );
+    hint.map_or(Ok(()), |hint| writeln!(f, "hint: {hint}"))
 }
 
 /// Our own deadline shows as Cancelled with this text, the server's as `DEADLINE_EXCEEDED`.
@@ -138,30 +145,74 @@ fn timed_out(status: &Status) -> bool {
         || (status.code() == Code::Cancelled && status.message() == "Timeout expired")
 }
 
-fn hint(code: Code, reason: &str, resource: &str, bare_key: bool) -> Option<&'static str> {
-    match ErrorReason::from_str_name(reason) {
-        Some(ErrorReason::CredentialMissing) => Some(
+fn hint(
+    code: Code,
+    reason: &str,
+    resource: &str,
+    field: &str,
+    bare_key: bool,
+) -> Option<Cow<'static, str>> {
+    let hint = match ErrorReason::from_str_name(reason) {
+        Some(ErrorReason::CredentialMissing) => {
             "set PORTCULLIS_TOKEN, name a file that holds a token with --token-file, or, on the server's own \
-             machine, name its directory with --data-dir",
-        ),
-        Some(ErrorReason::CredentialInvalid) => {
-            Some("look at PORTCULLIS_TOKEN, --token-file, and root.token in the data directory")
+             machine, name its directory with --data-dir"
         }
-        Some(ErrorReason::ResourceNotFound) if resource.contains("/keys/") => bare_key.then_some(
-            "keys are looked for in the workspace `default` unless --workspace names another",
-        ),
+        Some(ErrorReason::CredentialInvalid) => {
+            "look at PORTCULLIS_TOKEN, --token-file, and root.token in the data directory"
+        }
+        Some(ErrorReason::ResourceNotFound) if resource.contains("/keys/") => {
+            if !bare_key {
+                return None;
+            }
+            "keys are looked for in the workspace `default` unless --workspace names another"
+        }
         Some(ErrorReason::ResourceNotFound) if resource.starts_with("workspaces/") => {
-            Some("`workspace list` shows those there are, `workspace create` makes one")
+            "`workspace list` shows those there are, `workspace create` makes one"
         }
         Some(ErrorReason::EtagMismatch) => {
-            Some("it was changed meanwhile; look at it again, then repeat")
+            "it was changed meanwhile; look at it again, then repeat"
         }
-        Some(ErrorReason::KeyActive) => Some("`key disable` does the one, --force the other"),
+        Some(ErrorReason::KeyActive) => "`key disable` does the one, --force the other",
+        Some(ErrorReason::RequestIdReused) => {
+            "this --request-id named another call within the last 24 hours; take a new one, or repeat that call exactly \
+             as it was"
+        }
+        Some(ErrorReason::KeyArchived) => {
+            "it can only be deleted now (`key delete`); `key create` makes another in its place"
+        }
+        Some(ErrorReason::WorkspaceNotEmpty) => {
+            let workspace = bare_workspace(resource);
+            return Some(
+                format!(
+                    "`key list --archived -w {workspace}` shows its keys; delete each of them first"
+                )
+                .into(),
+            );
+        }
+        Some(ErrorReason::WorkspaceReserved) => {
+            "Portcullis itself needs it; `workspace list` shows the others"
+        }
+        Some(ErrorReason::DeclarationInUse) => {
+            return Some(
+                format!(
+                    "{resource} holds {field}; take it from that key with `key update`, and from any other that has it, \
+                     or delete those keys, then repeat"
+                )
+                .into(),
+            );
+        }
+        Some(ErrorReason::LastRoot) => {
+            "`key create -w system --permission '*'` makes another root; then this one can go"
+        }
+        Some(ErrorReason::RevisionAhead) => {
+            "it is of another store, or changes that this store once had are gone"
+        }
         _ if code == Code::Unimplemented => {
-            Some("name the admin listener with --server; a gate serves Check only")
+            "name the admin listener with --server; a gate serves Check only"
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(hint.into())
 }
 
 /// The innermost error's text: the outer ones say only that there is an inner one.

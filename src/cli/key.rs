@@ -3,6 +3,7 @@
 mod change;
 mod create;
 mod list;
+mod log;
 mod show;
 mod update;
 
@@ -10,13 +11,14 @@ use clap::{Args, Subcommand};
 
 use super::{
     Outcome,
+    change_flags::ChangeFlags,
     client::{Client, ClientFlags},
     console::Console,
     failure::Failure,
     key_ref::{self, Guarded},
 };
 use crate::{
-    domain::{name::KeyName, source::IpAllowlist, text::check_label},
+    domain::name::KeyName,
     proto::v1::{GetKeyRequest, Key},
 };
 
@@ -42,28 +44,45 @@ enum KeyCommand {
     /// Shows a key
     #[command(after_help = NAMING)]
     Get(KeyArg),
-    /// Lists the keys of a workspace, oldest first
+    /// Lists the keys of a workspace, or finds some of them; oldest first unless asked otherwise
     List(list::ListArgs),
     /// Changes a key
     Update(update::UpdateArgs),
     /// Makes a disabled key good again
     #[command(after_help = NAMING)]
-    Enable(KeyArg),
+    Enable(ChangeArgs),
     /// Disables a key: once this is done every Check refuses it
     #[command(after_help = NAMING)]
     Disable(change::AskedArgs),
-    /// Replaces a key's secret and shows the new token, this once; the old one is refused at once
+    /// Replaces a key's secret and shows the new token, this once; the old one is refused at once, or after --overlap
     #[command(after_help = NAMING)]
-    Reset(change::AskedArgs),
+    Reset(change::ResetArgs),
+    /// Ends the overlap of a reset: once this is done only the newest secret is good
+    #[command(after_help = NAMING)]
+    EndOverlap(change::AskedArgs),
+    /// Archives a key for good: every Check refuses it, and it can only be deleted
+    #[command(after_help = NAMING)]
+    Archive(change::AskedArgs),
     /// Deletes a key for good
     #[command(after_help = NAMING)]
     Delete(change::DeleteArgs),
+    /// Shows who changed a key and how, newest first
+    #[command(after_help = NAMING)]
+    Log(log::LogArgs),
 }
 
 #[derive(Debug, Args)]
 struct KeyArg {
     /// The key
     key: Guarded,
+}
+
+#[derive(Debug, Args)]
+struct ChangeArgs {
+    /// The key
+    key: Guarded,
+    #[command(flatten)]
+    change: ChangeFlags,
 }
 
 /// What every key command needs.
@@ -88,7 +107,10 @@ pub(super) async fn run(args: KeyArgs, console: &mut Console<'_>) -> Result<Outc
         KeyCommand::Enable(args) => change::enable(&args, call).await,
         KeyCommand::Disable(args) => change::disable(&args, call).await,
         KeyCommand::Reset(args) => change::reset(&args, call).await,
+        KeyCommand::EndOverlap(args) => change::end_overlap(&args, call).await,
+        KeyCommand::Archive(args) => change::archive(&args, call).await,
         KeyCommand::Delete(args) => change::delete(&args, call).await,
+        KeyCommand::Log(args) => log::run(&args, call).await,
     };
     result.map_err(|failure| {
         if named_bare {
@@ -105,9 +127,12 @@ impl KeyCommand {
     fn names_bare_key(&self) -> bool {
         let key = match self {
             Self::Create(_) | Self::List(_) => return false,
-            Self::Get(args) | Self::Enable(args) => &args.key,
+            Self::Get(args) => &args.key,
+            Self::Enable(args) => &args.key,
             Self::Update(args) => &args.key,
-            Self::Disable(args) | Self::Reset(args) => &args.key,
+            Self::Disable(args) | Self::EndOverlap(args) | Self::Archive(args) => &args.key,
+            Self::Log(args) => &args.key,
+            Self::Reset(args) => &args.asked.key,
             Self::Delete(args) => &args.asked.key,
         };
         !key_ref::names_workspace(&key.0)
@@ -140,31 +165,4 @@ async fn read(client: &Client, name: &KeyName) -> Result<Key, Failure> {
         })
         .await?
         .into_inner())
-}
-
-/// Reads `NAME=VALUE`.
-fn parse_label(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text
-        .split_once('=')
-        .filter(|(name, _)| !name.is_empty())
-        .ok_or("write NAME=VALUE")?;
-    check_label(name, value).map_err(|why| why.to_string())?;
-    Ok((name.to_owned(), value.to_owned()))
-}
-
-/// Reads one of several addresses or CIDR blocks between commas. The server makes it canonical.
-fn parse_ip(text: &str) -> Result<String, String> {
-    let item = parse_item(text)?;
-    match IpAllowlist::parse(&[&item]) {
-        Ok(_) => Ok(item),
-        Err(invalid) => Err(invalid.reason.to_string()),
-    }
-}
-
-/// Reads one of several values between commas.
-pub(super) fn parse_item(text: &str) -> Result<String, String> {
-    match text.trim() {
-        "" => Err("a value between the commas is empty".into()),
-        item => Ok(item.to_owned()),
-    }
 }

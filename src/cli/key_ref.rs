@@ -4,8 +4,9 @@ use std::{convert::Infallible, fmt, str::FromStr};
 
 use zeroize::Zeroizing;
 
+use super::failure::Failure;
 use crate::domain::{
-    credential::NativeToken,
+    credential::{NativeToken, SECRET_LENGTH},
     id::{DEFAULT_WORKSPACE, KeyId, WorkspaceId},
     name::KeyName,
 };
@@ -92,6 +93,37 @@ pub(super) fn bare_workspace(name: &str) -> &str {
     name.strip_prefix("workspaces/").unwrap_or(name)
 }
 
+/// What a list is asked for, with the key id in the place of each token: who looks for a key may well paste one.
+///
+/// # Errors
+/// If it still holds what could be a secret. It is not quoted.
+pub(super) fn question(flag: &str, text: Option<&str>) -> Result<String, Failure> {
+    let is_break = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+    let mut asked = String::new();
+    for run in text.unwrap_or_default().split_inclusive(is_break) {
+        let word = run.trim_end_matches(is_break);
+        match NativeToken::parse(word) {
+            Some(token) => asked.push_str(&token.key_id().to_string()),
+            None if could_be_secret(word) => {
+                return Err(Failure::Usage(format!(
+                    "{flag} holds what looks like a secret; name a key by its key id"
+                )));
+            }
+            None => asked.push_str(word),
+        }
+        asked.push_str(&run[word.len()..]);
+    }
+    Ok(asked)
+}
+
+/// True for a word of a token's form, whole or with a typo, and for one as long as a secret.
+fn could_be_secret(word: &str) -> bool {
+    const LONGEST_HARMLESS: usize = 30;
+    let mut parts = word.rsplit('_');
+    let last = parts.next().unwrap_or_default();
+    last.len() == SECRET_LENGTH || (last.len() > LONGEST_HARMLESS && parts.next().is_some())
+}
+
 /// The text with `…` in the place of everything that could be a secret, whole or mistyped: any run of more than 30 letters
 /// and digits. A key id has 22.
 pub(super) fn without_secrets(text: &str) -> String {
@@ -157,6 +189,39 @@ mod tests {
             format!("unexpected argument 'pc_{KEY_ID}_…' found\n  tip: …")
         );
         assert_eq!(without_secrets("plain words, kept"), "plain words, kept");
+    }
+
+    #[test]
+    fn a_question_names_keys_without_their_secrets() {
+        let token = token();
+        let secret = token.rsplit('_').next().unwrap();
+        let ask = |text: &str| question("--query", Some(text));
+        let told = ask(&format!("a AND key_id = \"{token}\" b_c {token}")).unwrap();
+        assert_eq!(told, format!("a AND key_id = \"{KEY_ID}\" b_c {KEY_ID}"));
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        for harmless in [
+            "",
+            "(a = 'ä_b')",
+            KEY_ID,
+            commit,
+            "secret_create_time < \"-90d\"",
+        ] {
+            assert_eq!(ask(harmless).unwrap(), harmless);
+        }
+        for guarded in [
+            secret,
+            &token[..token.len() - 1],
+            &token.replacen("pc_", "PC_", 1),
+            &format!("x = {token}0"),
+            &format!("{KEY_ID}:{secret}"),
+        ] {
+            let error = ask(guarded).unwrap_err().to_string();
+            assert!(
+                error.contains("--query") && !error.contains(&secret[..8]),
+                "{error}"
+            );
+        }
+        assert_eq!(question("--query", None).unwrap(), "");
     }
 
     #[test]

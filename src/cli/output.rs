@@ -1,6 +1,10 @@
 //! How answers look: tables for people, protobuf JSON for scripts.
 
-use std::{fmt::Write as _, io::Write};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    io::Write,
+};
 
 use clap::ValueEnum;
 use jiff::tz::{Offset, TimeZone};
@@ -47,6 +51,41 @@ impl Json {
         value
             .map(|text| escape(&text))
             .map_err(|error| defect(&error.to_string()))
+    }
+
+    /// Reads a message, and which of its fields the text names, as masks name them.
+    ///
+    /// # Errors
+    /// If the text is no such message, or names a field that there is not, or one in both of its spellings.
+    pub(super) fn read<M: Message + Default>(
+        &self,
+        name: &str,
+        text: &str,
+    ) -> Result<(M, BTreeSet<String>), String> {
+        let descriptor = self.0.get_message_by_name(&format!("portcullis.v1.{name}"));
+        let descriptor =
+            descriptor.ok_or_else(|| defect(&format!("no message {name}")).to_string())?;
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let message = DynamicMessage::deserialize(descriptor.clone(), &mut deserializer)
+            .and_then(|message| deserializer.end().map(|()| message))
+            .map_err(|error| error.to_string())?;
+        let message = message
+            .transcode_to()
+            .map_err(|error: prost::DecodeError| error.to_string())?;
+        // A field that is named at its default is not in the message, so the names are read once more.
+        let named: BTreeMap<String, serde_json::Value> =
+            serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let mut fields = BTreeSet::new();
+        for key in named.into_keys() {
+            let field = descriptor
+                .get_field_by_json_name(&key)
+                .or_else(|| descriptor.get_field_by_name(&key));
+            let field = field.ok_or_else(|| format!("there is no field {key}"))?;
+            if !fields.insert(field.name().to_owned()) {
+                return Err(format!("{key} is there in both of its spellings"));
+            }
+        }
+        Ok((message, fields))
     }
 
     fn dynamic<M: Message>(&self, name: &str, message: &M) -> Result<DynamicMessage, Failure> {
@@ -143,5 +182,15 @@ pub(super) fn shorten(text: &str, longest: usize) -> String {
     match text.char_indices().nth(longest) {
         None => text.to_owned(),
         Some(_) => text.chars().take(longest - 1).chain(['…']).collect(),
+    }
+}
+
+/// The first few, and how many more there are; `none` if there are none.
+pub(super) fn few(names: &[String], none: &str) -> String {
+    const SHOWN: usize = 3;
+    match names {
+        [] => none.to_owned(),
+        few if few.len() <= SHOWN => few.join(","),
+        many => format!("{},+{}", many[..SHOWN].join(","), many.len() - SHOWN),
     }
 }

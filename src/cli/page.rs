@@ -12,11 +12,25 @@ use super::{
 
 /// The most resources in a page.
 const PAGE: usize = 1_000;
+/// How many lines of short pages are put together, so that their columns are aligned.
+const TOGETHER: usize = 100;
 
 /// Reads `--limit`.
 pub(super) fn parse_limit(text: &str) -> Result<NonZeroUsize, String> {
     text.parse()
         .map_err(|_| "write a whole number, 1 or more".into())
+}
+
+/// Turns to the page after the one that `asked` asked for. False if that was the last: an empty or a short page is not.
+pub(super) fn turn(asked: &mut String, next: String) -> Result<bool, Failure> {
+    if !next.is_empty() && next == *asked {
+        // It would be asked for the same page for ever.
+        return Err(Failure::Failed(
+            "the server answers the same page over and over; the list is not complete".into(),
+        ));
+    }
+    *asked = next;
+    Ok(!asked.is_empty())
 }
 
 /// A list being written.
@@ -26,7 +40,9 @@ pub(super) struct Listing<const N: usize> {
     message: &'static str,
     /// What stands before the first page, until it is written.
     field: Option<&'static str>,
+    /// What stands above the table, until it is written, then the rows that are not written yet.
     header: Option<[&'static str; N]>,
+    pending: Vec<[String; N]>,
     written: usize,
     limit: usize,
 }
@@ -47,6 +63,7 @@ impl<const N: usize> Listing<N> {
             message,
             field: Some(field),
             header: Some(header),
+            pending: Vec::new(),
             written: 0,
             limit,
         })
@@ -82,24 +99,33 @@ impl<const N: usize> Listing<N> {
                 self.written += 1;
             }
         } else {
-            let header = self.header.take().map(|header| header.map(str::to_owned));
-            let table: Vec<_> = header.into_iter().chain(page.iter().map(row)).collect();
-            rows(console.out, &table)?;
+            self.pending.extend(page.iter().map(row));
             self.written += page.len();
+            if self.pending.len() >= TOGETHER {
+                self.write_pending(console)?;
+            }
         }
         Ok(console.out.flush()?)
     }
 
-    /// Ends the list. `more`: the limit cut it.
-    pub(super) fn end(self, more: bool, console: &mut Console<'_>) -> Result<(), Failure> {
+    fn write_pending(&mut self, console: &mut Console<'_>) -> Result<(), Failure> {
+        let header = self.header.take().map(|header| header.map(str::to_owned));
+        let table: Vec<_> = header.into_iter().chain(self.pending.drain(..)).collect();
+        rows(console.out, &table)
+    }
+
+    /// Ends the list. `more`: the limit cut it before its last page.
+    pub(super) fn end(mut self, more: bool, console: &mut Console<'_>) -> Result<(), Failure> {
         if self.as_json {
             writeln!(console.out, "\n]}}")?;
+        } else {
+            self.write_pending(console)?;
         }
         if more {
             // After the list, also where both streams are the same.
             console.out.flush()?;
             console.notice(&format!(
-                "note: there are more than the {} that --limit asked for",
+                "note: there may be more than the {} that --limit asked for",
                 self.limit
             ));
         }

@@ -1,5 +1,10 @@
+mod audits;
+mod checks;
 mod fake;
 mod keys;
+mod lives;
+mod looks;
+mod workspaces;
 
 use std::path::Path;
 
@@ -9,7 +14,6 @@ use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::*;
-use crate::proto::v1::check_response::Reason;
 use fake::Fake;
 
 pub(super) const KEY_ID: &str = "0123456789abcdefghijkl";
@@ -40,6 +44,8 @@ struct World {
     env: Vec<(&'static str, String)>,
     /// What a person types; without it there is no terminal.
     answers: Option<&'static str>,
+    out_terminal: bool,
+    err_terminal: bool,
 }
 
 impl World {
@@ -56,6 +62,8 @@ impl World {
             fake: Fake::new(),
             env: Vec::new(),
             answers: None,
+            out_terminal: false,
+            err_terminal: false,
         }
     }
 
@@ -86,6 +94,8 @@ impl World {
             err: &mut err,
             stdin: &mut self.answers.unwrap_or_default().as_bytes(),
             terminal: self.answers.is_some(),
+            out_terminal: self.out_terminal,
+            err_terminal: self.err_terminal,
             env: &|name| {
                 self.env
                     .iter()
@@ -108,6 +118,11 @@ impl World {
             },
             Ok(Outcome::Denied) => Ran {
                 status: 3,
+                out: text(out),
+                err: text(err),
+            },
+            Ok(Outcome::Broken) => Ran {
+                status: 1,
                 out: text(out),
                 err: text(err),
             },
@@ -347,73 +362,43 @@ async fn a_refusal_without_details_is_shown_too() {
 }
 
 #[tokio::test]
-async fn check_exits_by_the_decision() {
+async fn each_refusal_comes_with_advice() {
     let world = World::new();
-    let token = token();
-    let arguments = [
-        "check",
-        &token,
-        "--permission",
-        "sms.send,sms.read",
-        "--source",
-        "192.0.2.7",
-        "--label",
-        "team",
-    ];
-    let ran = world.run(&arguments).await;
-    assert_eq!(ran.status, 0);
-    assert!(
-        ran.out.starts_with("ALLOWED") && ran.out.contains("OK"),
-        "{}",
-        ran.out
-    );
-    let call = world.calls().remove(0);
-    assert!(
-        call.contains(r#"["sms.send", "sms.read"]"#) && call.contains("192.0.2.7"),
-        "{call}"
-    );
-
-    world.fake.lock().deny = Some(Reason::KeyDisabled);
-    let ran = world.run(&arguments).await;
-    assert_eq!(ran.status, 3);
-    assert!(
-        ran.out.starts_with("DENIED") && ran.out.contains("KEY_DISABLED"),
-        "{}",
-        ran.out
-    );
-
-    world.fake.lock().refuse = Some(Status::unavailable("busy"));
-    assert_eq!(world.run(&arguments).await.status, 1);
-    assert_eq!(
-        world
-            .run(&["check", &token, "--source", "nowhere"])
-            .await
-            .status,
-        2
-    );
-}
-
-#[tokio::test]
-async fn check_refuses_what_is_no_question_before_asking() {
-    let mut world = World::new();
-    world.answers = Some("");
-    let token = token();
-    for (arguments, says) in [
-        (&["-"][..], "no token"),
-        (&[""], "no token"),
-        (&["Bearer "], "no token"),
-        (&[&token, "-p", "SMS"], "'SMS'"),
-        (&[&token, "-p", "a,,b"], "empty"),
-        (&[&token, "-w", "Acme"], "--workspace"),
+    for (reason, metadata, says) in [
+        ("REQUEST_ID_REUSED", &[][..], "take a new one"),
+        ("KEY_ARCHIVED", &[], "only be deleted"),
+        (
+            "WORKSPACE_NOT_EMPTY",
+            &[("resource", "workspaces/acme")],
+            "`key list --archived -w acme`",
+        ),
+        ("WORKSPACE_RESERVED", &[], "Portcullis itself"),
+        (
+            "DECLARATION_IN_USE",
+            &[
+                ("resource", "workspaces/acme/keys/a\u{1b}"),
+                ("field", "permissions: sms.send"),
+            ],
+            "workspaces/acme/keys/a\u{fffd} holds permissions: sms.send",
+        ),
+        ("LAST_ROOT", &[], "another root"),
+        ("REVISION_AHEAD", &[], "another store"),
     ] {
-        let ran = world.run(&[&["check"], arguments].concat()).await;
-        assert_eq!(ran.status, 2, "{arguments:?}: {}", ran.err);
-        assert!(ran.err.contains(says), "{}", ran.err);
+        let metadata = metadata.iter().map(|(name, value)| (*name, *value));
+        let metadata: std::collections::HashMap<_, _> = metadata
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let details = ErrorDetails::with_error_info(reason, "portcullis.dev", metadata);
+        let status = Status::with_error_details(tonic::Code::FailedPrecondition, "no", details);
+        world.fake.lock().refuse = Some(status);
+        let ran = world.run(&["key", "get", KEY_ID]).await;
+        assert_eq!(ran.status, 1);
+        assert!(
+            ran.err.contains(&format!("[{reason}]\nhint: ")) && ran.err.contains(says),
+            "{reason}: {}",
+            ran.err
+        );
     }
-    assert!(world.calls().is_empty());
-    let ran = world.run(&["check", &token, "-w", "workspaces/acme"]).await;
-    assert_eq!(ran.status, 0, "{}", ran.err);
-    assert!(world.calls()[0].contains(r#"workspace: "acme""#));
 }
 
 #[tokio::test]
@@ -448,15 +433,5 @@ async fn a_hint_about_the_workspace_is_for_who_named_none() {
         ran.err.contains("`workspace list`") && ran.err.contains("`workspace create`"),
         "{}",
         ran.err
-    );
-}
-
-#[tokio::test]
-async fn check_reads_the_token_from_stdin() {
-    let mut world = World::new();
-    world.answers = Some("a token\n");
-    assert_eq!(
-        world.run(&["check", "-", "--output", "json"]).await.status,
-        0
     );
 }

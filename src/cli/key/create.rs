@@ -2,9 +2,15 @@
 
 use clap::Args;
 
-use super::{Call, parse_ip, parse_item, parse_label, show};
+use super::{Call, show};
 use crate::{
-    cli::{expires, failure::Failure, key_ref::workspace_id},
+    cli::{
+        change_flags::RequestId,
+        expires,
+        failure::Failure,
+        key_ref::workspace_id,
+        values::{parse_ip, parse_item, parse_label, parse_setting},
+    },
     domain::name,
     proto::v1::{CreateKeyRequest, Key},
 };
@@ -29,8 +35,8 @@ pub(super) struct CreateArgs {
         hide_default_value = true
     )]
     description: String,
-    /// What the key may do; may be repeated, and hold several between commas [default: * (everything);
-    /// in the workspace system: none]
+    /// What the key may do; may be repeated, and hold several between commas [default: * (everything); in the
+    /// workspace system: none; where the workspace declares its permissions you must choose]
     #[arg(long, short, value_name = "P", value_delimiter = ',', value_parser = parse_item)]
     permission: Vec<String>,
     /// Where the key may be used from, an address or CIDR block; repeats as --permission [default: anywhere]
@@ -39,15 +45,21 @@ pub(super) struct CreateArgs {
     /// A label; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_label)]
     label: Vec<(String, String)>,
+    /// A value for a setting that the workspace declares; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_setting)]
+    setting: Vec<(String, String)>,
     /// When the key stops working: a time with its zone (2026-12-31T18:00:00Z), a day (2026-12-31: the end of that
     /// day in this system's time zone), a span from now in seconds, minutes, hours, days or weeks (30s, 90m, 12h,
     /// 30d, 2w), or never [default: never]
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
     expires: Option<String>,
+    #[command(flatten)]
+    request: RequestId,
 }
 
 pub(super) async fn run(args: CreateArgs, mut call: Call<'_, '_>) -> Result<(), Failure> {
     let workspace = workspace_id(call.workspace).map_err(Failure::Usage)?;
+    args.request.allow_expiry(args.expires.as_deref())?;
     let expiry = args
         .expires
         .map(|text| expires::parse(&text, &call.console.now))
@@ -61,6 +73,7 @@ pub(super) async fn run(args: CreateArgs, mut call: Call<'_, '_>) -> Result<(), 
         description: args.description,
         permissions: args.permission,
         ip_allowlist: args.ip,
+        settings: args.setting.into_iter().collect(),
         labels: args.label.into_iter().collect(),
         expire_time: expiry.map(|expiry| expiry.to_proto()),
         ..Key::default()
@@ -68,7 +81,7 @@ pub(super) async fn run(args: CreateArgs, mut call: Call<'_, '_>) -> Result<(), 
     let request = CreateKeyRequest {
         parent: name::of_workspace(&workspace),
         key: Some(key),
-        request_id: String::new(),
+        request_id: args.request.to_proto(),
     };
     let client = call.connect().await?;
     let issued = client.keys().create_key(request).await?.into_inner();

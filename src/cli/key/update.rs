@@ -3,9 +3,15 @@
 use clap::{Args, ValueEnum};
 use prost_types::FieldMask;
 
-use super::{Call, NAMING, parse_ip, parse_item, parse_label, read, show};
+use super::{Call, NAMING, read, show};
 use crate::{
-    cli::{expires, failure::Failure, key_ref::Guarded},
+    cli::{
+        change_flags::ChangeFlags,
+        expires,
+        failure::Failure,
+        key_ref::Guarded,
+        values::{parse_ip, parse_item, parse_label, parse_setting},
+    },
     proto::v1::{Key, UpdateKeyRequest},
 };
 
@@ -32,6 +38,13 @@ pub(super) struct UpdateArgs {
     /// Removes this label and leaves the others; may be repeated
     #[arg(long, value_name = "NAME")]
     remove_label: Vec<String>,
+    /// Gives this setting a value and leaves the others (with --clear settings: these become the only ones); may be
+    /// repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_setting)]
+    setting: Vec<(String, String)>,
+    /// Takes this setting's value away and leaves the others; may be repeated
+    #[arg(long, value_name = "NAME")]
+    remove_setting: Vec<String>,
     /// When the key stops working, as in `key create`
     #[arg(
         long,
@@ -47,6 +60,8 @@ pub(super) struct UpdateArgs {
     /// repeated, and hold several between commas
     #[arg(long, value_name = "FIELD", value_delimiter = ',', value_enum)]
     clear: Vec<Field>,
+    #[command(flatten)]
+    change: ChangeFlags,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -55,33 +70,43 @@ enum Field {
     Description,
     Permissions,
     Ips,
+    Settings,
     Labels,
 }
 
 pub(super) async fn run(args: UpdateArgs, mut call: Call<'_, '_>) -> Result<(), Failure> {
     let name = call.name(&args.key)?;
-    let change = Change::new(args, &call)?;
-    if let Some(note) = &change.note {
-        call.console.notice(&format!("note: {note}"));
-    }
-    let client = call.connect().await?;
+    args.change.allow_expiry(args.expires.as_deref())?;
     let Change {
         mut key,
         paths,
+        note,
+        settings,
         labels,
-        ..
-    } = change;
+        flags,
+    } = Change::new(args, &call)?;
+    if let Some(note) = note {
+        call.console.notice(&format!("note: {note}"));
+    }
+    let client = call.connect().await?;
     key.name = name.to_string();
-    if let Some(labels) = labels {
-        // The call replaces all labels, so the others are read first; the etag holds it to what was read.
+    if settings.is_some() || labels.is_some() {
+        // The call replaces all of them, so the others are read first; the etag holds it to what was read.
         let current = read(&client, &name).await?;
-        key.etag = current.etag;
-        key.labels = labels.apply(current.labels.into_iter());
+        key.etag = flags.etag_after_reading(current.etag);
+        if let Some(edit) = settings {
+            key.settings = edit.apply(current.settings.into_iter());
+        }
+        if let Some(edit) = labels {
+            key.labels = edit.apply(current.labels.into_iter());
+        }
+    } else {
+        key.etag = flags.etag();
     }
     let request = UpdateKeyRequest {
         key: Some(key),
-        request_id: String::new(),
         update_mask: Some(FieldMask { paths }),
+        request_id: flags.request_id(),
     };
     let key = client.keys().update_key(request).await?.into_inner();
     show::key(&key, call.client.output, call.console)
@@ -92,16 +117,20 @@ struct Change {
     key: Key,
     paths: Vec<String>,
     note: Option<String>,
-    /// What to do to the labels that the key has. `None`: they need not be read.
-    labels: Option<LabelEdit>,
+    /// What to do to the settings that the key has. `None`: they need not be read.
+    settings: Option<Edit>,
+    /// As `settings`, of the labels.
+    labels: Option<Edit>,
+    flags: ChangeFlags,
 }
 
-struct LabelEdit {
+/// What to do to names and values that are there.
+struct Edit {
     set: Vec<(String, String)>,
     remove: Vec<String>,
 }
 
-impl LabelEdit {
+impl Edit {
     fn apply<C: FromIterator<(String, String)>>(
         self,
         current: impl Iterator<Item = (String, String)>,
@@ -111,6 +140,19 @@ impl LabelEdit {
             .filter(|(name, _)| !remove.contains(name))
             .chain(set)
             .collect()
+    }
+
+    /// Splits what was asked for: the values that replace all others, or the edit of those there are.
+    fn split(
+        set: Vec<(String, String)>,
+        remove: Vec<String>,
+        clear: bool,
+    ) -> (Vec<(String, String)>, Option<Self>) {
+        if clear || (set.is_empty() && remove.is_empty()) {
+            (set, None)
+        } else {
+            (Vec::new(), Some(Self { set, remove }))
+        }
     }
 }
 
@@ -133,6 +175,12 @@ impl Change {
             ),
             (Field::Ips, "ip_allowlist", "--ip", !args.ip.is_empty()),
             (
+                Field::Settings,
+                "settings",
+                "--remove-setting",
+                !args.remove_setting.is_empty(),
+            ),
+            (
                 Field::Labels,
                 "labels",
                 "--remove-label",
@@ -145,8 +193,13 @@ impl Change {
                     "{flag} and --clear contradict each other"
                 )));
             }
-            // Setting labels contradicts nothing: after --clear they are the only ones.
-            if given || clear || (field == Field::Labels && !args.label.is_empty()) {
+            // Setting some contradicts nothing: after --clear they are the only ones.
+            let sets = match field {
+                Field::Settings => !args.setting.is_empty(),
+                Field::Labels => !args.label.is_empty(),
+                Field::Name | Field::Description | Field::Permissions | Field::Ips => false,
+            };
+            if given || clear || sets {
                 paths.push(path.to_owned());
             }
         }
@@ -169,23 +222,23 @@ impl Change {
                 "nothing to change; name a field, such as --name".into(),
             ));
         }
-        let edits_labels = !(args.label.is_empty() && args.remove_label.is_empty());
-        let (labels, edit) = if edits_labels && !args.clear.contains(&Field::Labels) {
-            (
-                Vec::new(),
-                Some(LabelEdit {
-                    set: args.label,
-                    remove: args.remove_label,
-                }),
-            )
-        } else {
-            (args.label, None)
-        };
+        let clears = |field| args.clear.contains(&field);
+        let (settings, setting_edit) =
+            Edit::split(args.setting, args.remove_setting, clears(Field::Settings));
+        let (labels, label_edit) =
+            Edit::split(args.label, args.remove_label, clears(Field::Labels));
+        if setting_edit.is_some() {
+            args.change.allow_reading("--setting or --remove-setting")?;
+        }
+        if label_edit.is_some() {
+            args.change.allow_reading("--label or --remove-label")?;
+        }
         let key = Key {
             display_name: args.name.unwrap_or_default(),
             description: args.description.unwrap_or_default(),
             permissions: args.permission,
             ip_allowlist: args.ip,
+            settings: settings.into_iter().collect(),
             labels: labels.into_iter().collect(),
             expire_time: expiry.as_ref().map(expires::Expiry::to_proto),
             ..Key::default()
@@ -194,7 +247,9 @@ impl Change {
             key,
             paths,
             note: expiry.and_then(|expiry| expiry.note),
-            labels: edit,
+            settings: setting_edit,
+            labels: label_edit,
+            flags: args.change,
         })
     }
 }

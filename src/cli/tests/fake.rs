@@ -1,6 +1,10 @@
-//! A server that holds one key, remembers what it was asked, and answers as it is told.
+//! A server that holds one key and one workspace, remembers what it was asked, and answers as it is told.
+
+mod audits;
+mod workspaces;
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex, MutexGuard},
@@ -12,14 +16,16 @@ use tonic::{Request, Response, Status, transport::Server};
 
 use super::{KEY_ID, token};
 use crate::proto::v1::{
-    BatchCheckRequest, BatchCheckResponse, CheckRequest, CheckResponse, CheckedKey,
-    CreateKeyRequest, DeleteKeyRequest, DisableKeyRequest, EnableKeyRequest, EnableKeyResponse,
-    GetKeyRequest, IssuedKey, Key, ListKeysRequest, ListKeysResponse, ResetSecretRequest,
-    UpdateKeyRequest,
+    ArchiveKeyRequest, BatchCheckRequest, BatchCheckResponse, CheckRequest, CheckResponse,
+    CheckedKey, CreateKeyRequest, DeleteKeyRequest, DisableKeyRequest, EnableKeyRequest,
+    EnableKeyResponse, EndOverlapRequest, Event, GetKeyRequest, IssuedKey, Key, ListKeysRequest,
+    ListKeysResponse, ResetSecretRequest, UpdateKeyRequest, VerifyEventsResponse, Workspace,
+    audit_service_server::AuditServiceServer,
     check_response::Reason,
     check_service_server::{CheckService, CheckServiceServer},
     key::State,
     key_service_server::{KeyService, KeyServiceServer},
+    workspace_service_server::WorkspaceServiceServer,
 };
 
 #[derive(Clone, Default)]
@@ -32,6 +38,20 @@ pub(super) struct Inner {
     pub(super) key: Key,
     /// How many keys there are to list.
     pub(super) listed: usize,
+    /// The pages of lists of keys, in the place of `listed`.
+    pub(super) key_pages: Vec<Vec<Key>>,
+    /// Answers as to a call that was made before.
+    pub(super) replayed: bool,
+    pub(super) workspace: Workspace,
+    /// The pages of lists of events.
+    pub(super) event_pages: Vec<Vec<Event>>,
+    /// The pieces of an export.
+    pub(super) pieces: Vec<&'static [u8]>,
+    /// Ends an export after its pieces.
+    pub(super) export_fails: Option<Status>,
+    pub(super) verified: VerifyEventsResponse,
+    /// The settings of the last Check; a request's Debug does not show them.
+    pub(super) settings: BTreeMap<String, String>,
     /// Refuses every call.
     pub(super) refuse: Option<Status>,
     /// Why Check denies; it allows if absent.
@@ -55,6 +75,13 @@ impl Fake {
             owner: "local:0".into(),
             etag: "e1".into(),
             ..Key::default()
+        };
+        fake.lock().workspace = Workspace {
+            name: "workspaces/acme".into(),
+            display_name: "Acme".into(),
+            token_prefix: "ac".into(),
+            etag: "w1".into(),
+            ..Workspace::default()
         };
         fake
     }
@@ -91,6 +118,8 @@ impl Fake {
         Server::builder()
             .add_service(KeyServiceServer::new(self.clone()))
             .add_service(CheckServiceServer::new(self.clone()))
+            .add_service(WorkspaceServiceServer::new(self.clone()))
+            .add_service(AuditServiceServer::new(self.clone()))
     }
 
     fn note<T: std::fmt::Debug>(&self, request: &Request<T>) -> Result<Key, Status> {
@@ -108,29 +137,37 @@ impl Fake {
     }
 }
 
-fn issued(key: Key) -> Response<IssuedKey> {
-    Response::new(IssuedKey {
-        key: Some(key),
-        token: token(),
-        secret: "the-secret".into(),
-        replayed: false,
-    })
+/// The page after the token, and the next token; tokens are numbers of pages.
+fn page_of<T: Clone>(pages: &[Vec<T>], token: &str) -> (Vec<T>, String) {
+    let page: usize = token.parse().unwrap_or(0);
+    let next = if page + 1 < pages.len() {
+        (page + 1).to_string()
+    } else {
+        String::new()
+    };
+    (pages.get(page).cloned().unwrap_or_default(), next)
+}
+
+impl Fake {
+    fn issued(&self, key: Key) -> Response<IssuedKey> {
+        if self.lock().replayed {
+            return Response::new(IssuedKey {
+                key: Some(key),
+                replayed: true,
+                ..IssuedKey::default()
+            });
+        }
+        Response::new(IssuedKey {
+            key: Some(key),
+            token: token(),
+            secret: "the-secret".into(),
+            replayed: false,
+        })
+    }
 }
 
 #[tonic::async_trait]
 impl KeyService for Fake {
-    async fn end_overlap(
-        &self,
-        _: Request<crate::proto::v1::EndOverlapRequest>,
-    ) -> Result<Response<Key>, Status> {
-        Err(Status::unimplemented(""))
-    }
-    async fn archive_key(
-        &self,
-        _: Request<crate::proto::v1::ArchiveKeyRequest>,
-    ) -> Result<Response<Key>, Status> {
-        Err(Status::unimplemented(""))
-    }
     async fn create_key(
         &self,
         request: Request<CreateKeyRequest>,
@@ -143,7 +180,7 @@ impl KeyService for Fake {
             state: base.state,
             ..asked
         };
-        Ok(issued(key))
+        Ok(self.issued(key))
     }
 
     async fn get_key(&self, request: Request<GetKeyRequest>) -> Result<Response<Key>, Status> {
@@ -157,6 +194,14 @@ impl KeyService for Fake {
         let key = self.note(&request)?;
         let listed = self.lock().listed;
         let request = request.into_inner();
+        let pages = self.lock().key_pages.clone();
+        if !pages.is_empty() {
+            let (keys, next_page_token) = page_of(&pages, &request.page_token);
+            return Ok(Response::new(ListKeysResponse {
+                keys,
+                next_page_token,
+            }));
+        }
         let start = request.page_token.parse().unwrap_or(0);
         let end = listed.min(start + usize::try_from(request.page_size).unwrap());
         let next_page_token = if end < listed {
@@ -206,7 +251,25 @@ impl KeyService for Fake {
         &self,
         request: Request<ResetSecretRequest>,
     ) -> Result<Response<IssuedKey>, Status> {
-        self.note(&request).map(issued)
+        self.note(&request).map(|key| self.issued(key))
+    }
+
+    async fn end_overlap(
+        &self,
+        request: Request<EndOverlapRequest>,
+    ) -> Result<Response<Key>, Status> {
+        self.note(&request).map(Response::new)
+    }
+
+    async fn archive_key(
+        &self,
+        request: Request<ArchiveKeyRequest>,
+    ) -> Result<Response<Key>, Status> {
+        let key = self.note(&request)?;
+        Ok(Response::new(Key {
+            state: State::Archived.into(),
+            ..key
+        }))
     }
 
     async fn delete_key(&self, request: Request<DeleteKeyRequest>) -> Result<Response<()>, Status> {
@@ -222,6 +285,8 @@ impl CheckService for Fake {
     ) -> Result<Response<CheckResponse>, Status> {
         let key = self.note(&request)?;
         let deny = self.lock().deny;
+        let settings = request.into_inner().settings;
+        self.lock().settings.clone_from(&settings);
         let checked = CheckedKey {
             name: key.name,
             owner: key.owner,
@@ -232,7 +297,11 @@ impl CheckService for Fake {
             allowed: deny.is_none(),
             reason: deny.unwrap_or(Reason::Ok).into(),
             key: Some(checked),
-            settings: std::collections::BTreeMap::new(),
+            settings: if deny.is_none() {
+                settings
+            } else {
+                BTreeMap::new()
+            },
             revision: "1.2".into(),
         }))
     }
