@@ -3,6 +3,7 @@
 //! Answers go to stdout, everything else to stderr. Exit status: 0 done (`check`: allowed), 1 an error (`audit verify`:
 //! or a broken chain), 2 a wrong command line or a question that nobody could be asked, 3 `check`: denied.
 
+mod admin;
 mod audit;
 mod bind;
 mod change_flags;
@@ -18,6 +19,7 @@ mod key;
 mod key_ref;
 mod output;
 mod page;
+mod root;
 pub mod serve;
 mod values;
 mod workspace;
@@ -78,6 +80,10 @@ enum CallCommand {
     Workspace(Box<workspace::WorkspaceArgs>),
     /// Shows, exports and verifies who changed what
     Audit(Box<audit::AuditArgs>),
+    /// Makes admin credentials
+    Admin(Box<admin::AdminArgs>),
+    /// Gets back in when the root token is lost
+    Root(Box<root::RootArgs>),
     /// Asks whether a key opens a call; exits 0 if it does, 3 if it does not, 1 if that is not known
     Check(Box<check::CheckArgs>),
 }
@@ -198,6 +204,8 @@ async fn call(command: CallCommand, console: &mut Console<'_>) -> Result<Outcome
         CallCommand::Key(args) => key::run(*args, console).await,
         CallCommand::Workspace(args) => workspace::run(*args, console).await,
         CallCommand::Audit(args) => audit::run(*args, console).await,
+        CallCommand::Admin(args) => admin::run(*args, console).await,
+        CallCommand::Root(args) => root::run(*args, console).await,
         CallCommand::Check(args) => check::run(*args, console).await,
     }
 }

@@ -166,6 +166,32 @@ impl ClientFlags {
         self.timeout(LONG_ANSWER_WITHIN)
     }
 
+    /// The data directory whose admin socket these flags lead to. It is refused to go any other way than over that
+    /// socket, and with a credential: then the caller would not be whom the file system lets in.
+    pub(super) fn admin_socket_directory(&self, console: &Console<'_>) -> Result<PathBuf, Failure> {
+        const HOW: &str = "this works only over the admin socket of a server on this machine";
+        let Server::Unix(path) = self.find_server(console)? else {
+            return Err(Failure::Usage(format!(
+                "{HOW}; leave out --server (and PORTCULLIS_SERVER) and name the directory with --data-dir"
+            )));
+        };
+        if path.file_name() != Some(ADMIN_SOCKET.as_ref()) {
+            return Err(Failure::Usage(format!(
+                "{HOW}, which is named {ADMIN_SOCKET}; {} is another",
+                clean(&path.display().to_string())
+            )));
+        }
+        if console.variable("PORTCULLIS_TOKEN").is_some() || self.token_file(console).is_some() {
+            return Err(Failure::Usage(format!(
+                "{HOW}, without a credential; unset PORTCULLIS_TOKEN and PORTCULLIS_TOKEN_FILE and leave out --token-file"
+            )));
+        }
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        Ok(parent.unwrap_or(Path::new(".")).to_owned())
+    }
+
     /// The server to connect to. Without a name it is the socket in the data directory and nothing else: whoever may listen
     /// on a port of this machine while the server is down would be handed the root token.
     fn find_server(&self, console: &Console<'_>) -> Result<Server, Failure> {

@@ -4,7 +4,7 @@ mod change;
 mod create;
 mod list;
 mod log;
-mod show;
+pub(super) mod show;
 mod update;
 
 use clap::{Args, Subcommand};
@@ -21,6 +21,8 @@ use crate::{
     domain::name::KeyName,
     proto::v1::{GetKeyRequest, Key},
 };
+
+pub(super) use change::breakage;
 
 const NAMING: &str = "\
 KEY is a key id, workspaces/{workspace}/keys/{key id}, or a token, of which only the key id leaves this program.";

@@ -1,3 +1,4 @@
+mod admins;
 mod audits;
 mod checks;
 mod fake;

@@ -225,7 +225,7 @@ impl Prepared {
 }
 
 /// What a person does to others by taking this key away.
-fn breakage(key: &Key) -> &'static str {
+pub(in crate::cli) fn breakage(key: &Key) -> &'static str {
     if key.name.starts_with("workspaces/system/") {
         return "It is an admin credential: whoever manages Portcullis with it is refused at once.";
     }

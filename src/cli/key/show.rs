@@ -25,7 +25,7 @@ pub(super) fn key(key: &Key, format: Format, console: &mut Console<'_>) -> Resul
 }
 
 /// Writes a key with its token. If that fails the token is lost, so the failure says how to get another.
-pub(super) fn issued(
+pub(in crate::cli) fn issued(
     issued: &IssuedKey,
     format: Format,
     console: &mut Console<'_>,
@@ -180,7 +180,7 @@ fn access(key: &Key) -> String {
 }
 
 /// What a person should know before the key is taken from its callers.
-pub(super) fn summary(key: &Key, console: &mut Console<'_>) -> Result<(), Failure> {
+pub(in crate::cli) fn summary(key: &Key, console: &mut Console<'_>) -> Result<(), Failure> {
     let table = [
         ("  name", key.name.clone()),
         ("  display name", or(key.display_name.clone(), "-")),

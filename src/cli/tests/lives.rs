@@ -68,6 +68,16 @@ async fn a_repeated_call_says_that_its_token_was_shown() {
     for arguments in [
         &["key", "create", "-p", "a", "--request-id", "r1"][..],
         &["key", "reset", KEY_ID, "--yes", "--request-id", "r1"],
+        &[
+            "admin",
+            "create",
+            "--role",
+            "checker",
+            "--name",
+            "a",
+            "--request-id",
+            "r1",
+        ],
     ] {
         let ran = world.run(arguments).await;
         assert_eq!(ran.status, 0, "{}", ran.err);
@@ -141,6 +151,19 @@ async fn what_could_not_be_repeated_gets_no_request_id() {
         ),
         (
             &["key", "create", "--expires", "30d"],
+            "a span counts from now",
+        ),
+        (
+            &[
+                "admin",
+                "create",
+                "--role",
+                "admin",
+                "--name",
+                "a",
+                "--expires",
+                "1w",
+            ],
             "a span counts from now",
         ),
     ] {
