@@ -9,6 +9,7 @@ mod bind;
 mod change_flags;
 mod check;
 mod client;
+mod completions;
 mod config_check;
 mod confirm;
 mod console;
@@ -69,6 +70,8 @@ enum Command {
     /// Looks at the settings
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Prints a script that completes this program's commands in a shell
+    Completions(completions::CompletionsArgs),
 }
 
 /// What talks to a server.
@@ -188,6 +191,7 @@ fn dispatch(cli: Cli, console: &mut Console<'_>) -> Result<Outcome, Failure> {
             Ok(Outcome::Done)
         }
         Command::Config(ConfigCommand::Check(flags)) => config_check::run(&flags, console),
+        Command::Completions(args) => completions::run(&args, console),
         Command::Call(command) => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()

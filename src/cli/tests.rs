@@ -146,6 +146,34 @@ fn the_command_line_is_well_formed() {
 }
 
 #[test]
+fn every_shell_gets_completions_of_every_command() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let cli = Cli::try_parse_from(["portcullis", "completions", shell]).unwrap();
+        let Some(Command::Completions(args)) = cli.command else {
+            panic!("not completions")
+        };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut console = Console {
+            out: &mut out,
+            err: &mut err,
+            stdin: &mut io::empty(),
+            terminal: false,
+            out_terminal: false,
+            err_terminal: false,
+            env: &|_| None,
+            now: "2026-06-01T12:00:00+02:00[Europe/Berlin]".parse().unwrap(),
+            command_name: "target/debug/portcullis",
+        };
+        completions::run(&args, &mut console).unwrap();
+        let script = String::from_utf8(out).unwrap();
+        for word in ["portcullis", "end-overlap", "audit", "export", "overlap"] {
+            assert!(script.contains(word), "{shell}: no {word}");
+        }
+    }
+    assert!(Cli::try_parse_from(["portcullis", "completions", "sh"]).is_err());
+}
+
+#[test]
 fn no_command_is_serve() {
     assert!(
         Cli::try_parse_from(["portcullis"])
