@@ -132,3 +132,18 @@ impl<const N: usize> Listing<N> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_followed_to_its_end_and_no_further() {
+        let mut asked = String::new();
+        assert_eq!(turn(&mut asked, "a".into()).ok(), Some(true));
+        assert_eq!(turn(&mut asked, "b".into()).ok(), Some(true));
+        let again = turn(&mut asked, "b".into()).unwrap_err().to_string();
+        assert!(again.contains("over and over"), "{again}");
+        assert_eq!(turn(&mut asked, String::new()).ok(), Some(false));
+    }
+}
