@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-pub use self::codec::events::event_digest;
+pub use self::codec::events::{event_digest, knows_event_schema};
 use crate::domain::{
     event::Event,
     id::{KeyId, Revision, WorkspaceId},

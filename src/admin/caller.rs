@@ -145,16 +145,28 @@ impl Caller {
         self.authority.grants().allow(act, workspace)
     }
 
+    /// True if the caller may do this in some workspace at least.
+    #[must_use]
+    pub fn may_somewhere(&self, act: Act) -> bool {
+        self.authority.grants().allow_somewhere(act)
+    }
+
     /// Goes on only if the caller may do this everywhere.
     ///
     /// # Errors
     /// [`Failure::NotPermitted`].
     pub fn require_everywhere(&self, act: Act) -> Result<(), Failure> {
-        if self.authority.grants().allow_everywhere(act) {
+        if self.may_everywhere(act) {
             Ok(())
         } else {
             Err(Failure::NotPermitted(act, None))
         }
+    }
+
+    /// True if the caller may do this in every workspace, present or future.
+    #[must_use]
+    pub fn may_everywhere(&self, act: Act) -> bool {
+        self.authority.grants().allow_everywhere(act)
     }
 
     /// True if the caller may know that the workspace exists.

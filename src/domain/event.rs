@@ -42,6 +42,21 @@ pub enum Action {
     Delete,
 }
 
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Create, Self::Update, Self::Delete];
+
+    /// As the API writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
 /// What kind of resource an event tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entity {
@@ -51,6 +66,21 @@ pub enum Entity {
     Workspace,
     /// The store itself, when it is made.
     Store,
+}
+
+impl Entity {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Key, Self::Workspace, Self::Store];
+
+    /// As the API writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Key => "KEY",
+            Self::Workspace => "WORKSPACE",
+            Self::Store => "STORE",
+        }
+    }
 }
 
 /// One field's change, as text. An empty text stands for "not set".

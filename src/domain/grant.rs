@@ -165,6 +165,21 @@ impl Grants {
         })
     }
 
+    /// True if the act is granted on some workspace at least, whether it exists or not.
+    #[must_use]
+    pub fn allow_somewhere(&self, act: Act) -> bool {
+        match &self.0 {
+            Held::Root => true,
+            // An act that is granted at all is granted in the scope of some grant.
+            Held::Listed(grants) => grants.iter().any(|held| {
+                self.holds(&Grant {
+                    scope: held.scope.clone(),
+                    act,
+                })
+            }),
+        }
+    }
+
     /// True if anything is granted on the workspace, so that its existence is no secret.
     #[must_use]
     pub fn see(&self, workspace: &WorkspaceId) -> bool {
@@ -304,6 +319,27 @@ mod tests {
         assert!(!grants(&["acme:keys.own"]).allow(Act::KeysRead, &acme));
         assert!(!grants(&["acme:keys.own"]).allow(Act::KeysWrite, &acme));
         assert!(!grants(&["acme:keys.own"]).cover(&grants(&["acme:keys.write"])));
+    }
+
+    #[test]
+    fn an_act_is_allowed_somewhere_if_in_any_workspace() {
+        for (held, somewhere) in [
+            (&["*"][..], true),
+            (&["acme:keys.own"], true),
+            (&["*:keys.own"], true),
+            (&["*:keys.read", "acme:keys.write"], true),
+            (&["acme:keys.write", "*:keys.read"], true),
+            (&["other:keys.read", "acme:keys.write"], false),
+            (&["*:keys.read"], false),
+            (&["*:fleet.read", "acme:check"], false),
+            (&[], false),
+        ] {
+            assert_eq!(
+                grants(held).allow_somewhere(Act::KeysOwn),
+                somewhere,
+                "{held:?}"
+            );
+        }
     }
 
     #[test]

@@ -22,6 +22,12 @@ pub fn event_digest(schema: u32, revision: Revision, event: &Event) -> [u8; 32] 
     Sha256::digest(message(schema, revision, event).encode_to_vec()).into()
 }
 
+/// True if this version knows the layout of `schema`, and so what its digests are over.
+#[must_use]
+pub fn knows_event_schema(schema: u32) -> bool {
+    is_known(schema)
+}
+
 /// Encodes an event with its digest.
 pub(in crate::store) fn encode_event(revision: Revision, event: &Event) -> Vec<u8> {
     let digest = event_digest(SCHEMA, revision, event);
