@@ -1,6 +1,9 @@
-//! Management: who may do what ([`caller`]), what it does ([`keys`], [`key_changes`], [`workspaces`]), and how it is
-//! committed ([`mutation`], the one way to change a record). The `*_service` files put gRPC in front.
+//! Management: who may do what ([`caller`]), what it does ([`keys`], [`key_changes`], [`workspaces`]), how it is
+//! committed ([`mutation`], the one way to change a record), and what is told of it afterwards ([`audit`]). The `*_service`
+//! files put gRPC in front.
 
+pub mod audit;
+pub mod audit_service;
 pub mod bootstrap;
 pub mod call;
 pub mod caller;

@@ -253,6 +253,7 @@ fn health_and_reflection_need_no_credential_and_management_does() {
         (
             server.admin(),
             &[
+                "portcullis.v1.AuditService",
                 "portcullis.v1.CheckService",
                 "portcullis.v1.FleetService",
                 "portcullis.v1.KeyService",
@@ -326,6 +327,9 @@ fn health_and_reflection_need_no_credential_and_management_does() {
             "portcullis.v1.FleetService/AwaitRevision",
             json!({"revision": "0.0"}),
         ),
+        ("portcullis.v1.AuditService/ListEvents", json!({})),
+        ("portcullis.v1.AuditService/ExportEvents", json!({})),
+        ("portcullis.v1.AuditService/VerifyEvents", json!({})),
     ] {
         anyone.refused(method, &message, UNAUTHENTICATED, "CREDENTIAL_MISSING");
         stranger.refused(method, &message, UNAUTHENTICATED, "CREDENTIAL_INVALID");

@@ -161,6 +161,7 @@ async fn a_listener_vouches_for_what_it_serves_itself_and_nothing_else() {
         ("portcullis.v1.KeyService", false),
         ("portcullis.v1.WorkspaceService", false),
         ("portcullis.v1.FleetService", false),
+        ("portcullis.v1.AuditService", false),
     ] {
         let serving = Some(ServingStatus::Serving);
         assert_eq!(status(&admin.channel, service).await, serving, "{service}");

@@ -1,12 +1,19 @@
 //! Messages ⇄ domain types. Every malformed field of a request is named at once.
 
+mod audit;
 mod workspaces;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use prost_types::FieldMask;
 
-pub(super) use self::workspaces::{read_new_workspace, read_workspace_edit, show_workspace};
+pub(super) use self::{
+    audit::{
+        read_anchor, read_event_order, read_export_form, read_parent, read_revision, show_event,
+        show_verdict, write_revision,
+    },
+    workspaces::{read_new_workspace, read_workspace_edit, show_workspace},
+};
 use super::{
     Failure,
     call::Call,

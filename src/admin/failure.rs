@@ -62,6 +62,8 @@ pub enum Failure {
     Undecided(Undecided),
     /// The store did not acknowledge.
     Store(StoreError),
+    /// The store could not be read, where nothing was to be changed.
+    NotRead(StoreError),
     /// Committed, but not in force everywhere.
     NotFleetWide(NotFleetWide),
     /// A defect.
@@ -209,6 +211,14 @@ impl From<Failure> for Status {
                     Code::Unavailable,
                     ErrorReason::StoreFailed,
                     "the store did not acknowledge the change, which may or may not be there; read before repeating",
+                )
+            }
+            Failure::NotRead(error) => {
+                tracing::error!(error = %error, "the store could not be read");
+                status(
+                    Code::Unavailable,
+                    ErrorReason::StoreFailed,
+                    "the store could not be read; the call changes nothing, and may be repeated",
                 )
             }
             Failure::NotFleetWide(pending) => {

@@ -31,7 +31,7 @@ pub struct Management {
     pub(super) store: Arc<dyn Store>,
     pub(super) keyring: Keyring,
     pub(super) fleet: Arc<Fleet>,
-    clock: Arc<SystemClock>,
+    pub(super) clock: Arc<SystemClock>,
     /// Committed changes by call.
     mutations: Mutex<BTreeMap<&'static str, u64>>,
     /// Changes that the store did not acknowledge.

@@ -21,8 +21,8 @@ use tower::util::MapResponseLayer;
 use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
 
 use super::{
-    fleet_service::FleetApi, guarded_check::GuardedCheckApi, key_service::KeyApi,
-    mutation::Management, workspace_service::WorkspaceApi,
+    audit_service::AuditApi, fleet_service::FleetApi, guarded_check::GuardedCheckApi,
+    key_service::KeyApi, mutation::Management, workspace_service::WorkspaceApi,
 };
 use crate::{
     fleet::Fleet,
@@ -33,8 +33,9 @@ use crate::{
         keyring::Keyring,
     },
     proto::v1::{
-        check_service_server::CheckServiceServer, fleet_service_server::FleetServiceServer,
-        key_service_server::KeyServiceServer, workspace_service_server::WorkspaceServiceServer,
+        audit_service_server::AuditServiceServer, check_service_server::CheckServiceServer,
+        fleet_service_server::FleetServiceServer, key_service_server::KeyServiceServer,
+        workspace_service_server::WorkspaceServiceServer,
     },
     status::{complete_error, internal_error},
 };
@@ -45,7 +46,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_mins(1);
 /// What the admin listeners serve.
 #[derive(Clone)]
 pub struct AdminServices {
-    /// Keys and workspaces.
+    /// Keys, workspaces and their audit.
     pub management: Arc<Management>,
     /// Replicas.
     pub fleet: Arc<Fleet>,
@@ -105,6 +106,7 @@ impl AdminServices {
             others,
             calls,
         } = self;
+        let audit = AuditApi::new(management.clone(), checker.clone());
         let keys = KeyApi::new(management.clone(), checker.clone());
         let workspaces = WorkspaceApi::new(management, checker.clone());
         let fleet = FleetApi::new(fleet, keyring, checker.clone());
@@ -112,6 +114,7 @@ impl AdminServices {
         let own = Routes::new(KeyServiceServer::new(keys))
             .add_service(WorkspaceServiceServer::new(workspaces))
             .add_service(FleetServiceServer::new(fleet))
+            .add_service(AuditServiceServer::new(audit))
             .add_service(CheckServiceServer::new(GuardedCheckApi::new(checker)))
             .into_axum_router()
             .reset_fallback()

@@ -2,8 +2,9 @@
 
 use portcullis::proto::v1::{
     CheckRequest, CheckResponse, CreateKeyRequest, IssuedKey, Key, UpdateKeyRequest,
-    check_service_client::CheckServiceClient, fleet_service_client::FleetServiceClient,
-    key_service_client::KeyServiceClient, workspace_service_client::WorkspaceServiceClient,
+    audit_service_client::AuditServiceClient, check_service_client::CheckServiceClient,
+    fleet_service_client::FleetServiceClient, key_service_client::KeyServiceClient,
+    workspace_service_client::WorkspaceServiceClient,
 };
 use prost_types::FieldMask;
 use tonic::{
@@ -58,6 +59,7 @@ pub struct Clients {
     pub keys: KeyServiceClient<Calls>,
     pub workspaces: WorkspaceServiceClient<Calls>,
     pub fleet: FleetServiceClient<Calls>,
+    pub audit: AuditServiceClient<Calls>,
     pub check: CheckServiceClient<Calls>,
     pub health: HealthClient<Calls>,
 }
@@ -78,6 +80,7 @@ impl Clients {
             keys: KeyServiceClient::new(calls()),
             workspaces: WorkspaceServiceClient::new(calls()),
             fleet: FleetServiceClient::new(calls()),
+            audit: AuditServiceClient::new(calls()),
             check: CheckServiceClient::new(calls()),
             health: HealthClient::new(calls()),
             channel,

@@ -357,6 +357,12 @@ impl Server {
         self.stderr.text()
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
     /// Sends SIGTERM and returns.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);

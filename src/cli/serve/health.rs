@@ -15,6 +15,7 @@ const ADMIN_SERVICES: &[&str] = &[
     proto::v1::key_service_server::SERVICE_NAME,
     proto::v1::workspace_service_server::SERVICE_NAME,
     proto::v1::fleet_service_server::SERVICE_NAME,
+    proto::v1::audit_service_server::SERVICE_NAME,
 ];
 
 /// The health of both kinds of listeners. Each vouches for what it serves itself, and for nothing else.
