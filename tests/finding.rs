@@ -199,7 +199,13 @@ async fn what_is_no_filter_query_or_order_is_refused() {
     let refuse = async |what: &str, request: ListKeysRequest, field: &str| {
         let answer = page(&admin, request).await;
         let reason = ErrorReason::InvalidField;
-        assert_refused(what, answer, Code::InvalidArgument, reason, &[field]);
+        assert_refused(
+            what,
+            answer.map(tonic::Response::new),
+            Code::InvalidArgument,
+            reason,
+            &[field],
+        );
     };
     let deep = |depth: usize| format!("{}state = ACTIVE{}", "(".repeat(depth), ")".repeat(depth));
     for (what, filter) in [
@@ -315,7 +321,7 @@ async fn a_page_token_is_good_for_the_same_search_only() {
         };
         assert_refused(
             what,
-            answer,
+            answer.map(tonic::Response::new),
             Code::InvalidArgument,
             ErrorReason::InvalidField,
             &[field],

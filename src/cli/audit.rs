@@ -2,6 +2,7 @@
 
 mod export;
 mod list;
+mod offline;
 mod select;
 mod verify;
 

@@ -5,6 +5,7 @@ mod fake;
 mod keys;
 mod lives;
 mod looks;
+mod offline;
 mod workspaces;
 
 use std::path::Path;

@@ -22,7 +22,7 @@ use crate::{
 };
 
 const EXAMPLES: &str = "\
-An export of all events, without any of the flags that select some, can be verified later without a server.
+An export of all events, without any of the flags that select some, can be verified later without a server: audit verify --file.
 
 Examples:
   portcullis audit export --out audit.jsonl

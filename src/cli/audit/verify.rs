@@ -1,7 +1,10 @@
 //! `portcullis audit verify` and `head`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
+use super::offline;
 use crate::{
     cli::{
         Outcome,
@@ -10,6 +13,7 @@ use crate::{
         failure::Failure,
         output::{Format, json, rows},
     },
+    domain::chain::ChainHead,
     proto::v1::{VerifyEventsRequest, VerifyEventsResponse},
 };
 
@@ -20,14 +24,18 @@ Only a head that was kept where nobody could change it proves that nothing befor
 
 Examples:
   portcullis audit head > /elsewhere/head
-  portcullis audit verify --anchor \"$(cat /elsewhere/head)\"";
+  portcullis audit verify --anchor \"$(cat /elsewhere/head)\"
+  portcullis audit verify --file audit.jsonl --anchor \"$(cat /elsewhere/head)\"";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct VerifyArgs {
     /// A head that was kept, {revision}:{64 hexadecimal digits}: the chain must lead to it
     #[arg(long, value_name = "HEAD", value_parser = parse_anchor)]
-    anchor: Option<String>,
+    anchor: Option<ChainHead>,
+    /// Verifies this file, an export of all events in JSON Lines, and needs no server
+    #[arg(long, value_name = "EXPORT.jsonl")]
+    file: Option<PathBuf>,
 }
 
 pub(super) async fn run(
@@ -36,7 +44,10 @@ pub(super) async fn run(
     console: &mut Console<'_>,
 ) -> Result<Outcome, Failure> {
     let anchored = args.anchor.is_some();
-    let verified = verify(args.anchor.unwrap_or_default(), flags, console).await?;
+    let verified = match &args.file {
+        Some(path) => offline::verify(path, args.anchor, console)?,
+        None => verify(args.anchor, flags, console).await?,
+    };
     match flags.output {
         Format::Json => json(console.out, "VerifyEventsResponse", &verified)?,
         Format::Table => show(&verified, anchored, console)?,
@@ -58,7 +69,7 @@ pub(super) async fn head(
     flags: &ClientFlags,
     console: &mut Console<'_>,
 ) -> Result<Outcome, Failure> {
-    let verified = verify(String::new(), flags, console).await?;
+    let verified = verify(None, flags, console).await?;
     if !verified.intact {
         return Err(Failure::Failed(format!(
             "the chain is broken, so there is no head to keep: {}",
@@ -76,13 +87,16 @@ pub(super) async fn head(
 }
 
 async fn verify(
-    anchor: String,
+    anchor: Option<ChainHead>,
     flags: &ClientFlags,
     console: &mut Console<'_>,
 ) -> Result<VerifyEventsResponse, Failure> {
     let client = Client::connect(flags, console).await?;
     let mut client = client.audits_within(Some(flags.long_timeout()));
-    let request = VerifyEventsRequest { anchor };
+    let anchor = anchor.map(|anchor| anchor.to_string());
+    let request = VerifyEventsRequest {
+        anchor: anchor.unwrap_or_default(),
+    };
     Ok(client.verify_events(request).await?.into_inner())
 }
 
@@ -106,7 +120,9 @@ fn show(
         ["events".to_owned(), verified.event_count.to_string()],
         ["head".to_owned(), verified.head.clone()],
     ];
-    rows(console.out, &table)
+    // Of a file that is broken there is none.
+    let shown = if verified.head.is_empty() { 2 } else { 3 };
+    rows(console.out, &table[..shown])
 }
 
 /// The link in words.
@@ -120,18 +136,12 @@ fn broken_link(verified: &VerifyEventsResponse) -> String {
 }
 
 /// Reads `--anchor`. White space around it comes with the file it was kept in.
-fn parse_anchor(text: &str) -> Result<String, String> {
-    const DIGITS: usize = 64;
-    let anchor = text.trim();
-    let well_formed = anchor.rsplit_once(':').is_some_and(|(revision, hash)| {
-        !revision.is_empty()
-            && hash.len() == DIGITS
-            && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
-    });
-    if well_formed {
-        return Ok(anchor.to_owned());
-    }
-    Err("write a head as `audit head` prints it, {revision}:{64 hexadecimal digits}".into())
+fn parse_anchor(text: &str) -> Result<ChainHead, String> {
+    ChainHead::parse(text.trim()).map_err(|why| {
+        format!(
+            "{why}; write a head as `audit head` prints it, {{revision}}:{{64 hexadecimal digits}}"
+        )
+    })
 }
 
 #[cfg(test)]
@@ -141,7 +151,8 @@ mod tests {
     #[test]
     fn an_anchor_is_a_head_as_it_was_printed() {
         let head = format!("1.7:{}", "0a".repeat(32));
-        assert_eq!(parse_anchor(&format!(" {head}\n")), Ok(head.clone()));
+        let parsed = parse_anchor(&format!(" {head}\n")).unwrap();
+        assert_eq!(parsed.to_string(), head);
         for text in [
             "",
             "1.7",

@@ -282,8 +282,8 @@ enum IdTest<'f> {
 impl<'f> IdTest<'f> {
     fn of(test: &'f TextTest) -> Self {
         match test {
-            TextTest::Is(text) => Self::range(id_range(text).filter(|_| text.len() == WIDTH)),
-            TextTest::Begins(text) => Self::range(id_range(text)),
+            TextTest::Is(id) => Self::range(id_range(id).filter(|_| id.len() == WIDTH)),
+            TextTest::Begins(start) => Self::range(id_range(start)),
             _ => Self::Text(test),
         }
     }

@@ -23,17 +23,14 @@ impl<T: Clone + Eq + Hash> Interner<T> {
             self.values[token.index()].1 += 1;
             return token;
         }
-        let token = match self.free.pop() {
-            Some(token) => {
-                self.values[token.index()] = (value.clone(), 1);
-                self.reused += 1;
-                token
-            }
-            None => {
-                let next = u32::try_from(self.values.len());
-                self.values.push((value.clone(), 1));
-                Token(next.expect("there are fewer than 2^32 keys in memory"))
-            }
+        let token = if let Some(token) = self.free.pop() {
+            self.values[token.index()] = (value.clone(), 1);
+            self.reused += 1;
+            token
+        } else {
+            let next = u32::try_from(self.values.len());
+            self.values.push((value.clone(), 1));
+            Token(next.expect("there are fewer than 2^32 keys in memory"))
         };
         self.tokens.insert(value, token);
         token
