@@ -1,4 +1,4 @@
-//! What ListEvents, ExportEvents and VerifyEvents do not take.
+//! What the calls of the audit do not take.
 
 use portcullis::proto::v1::{
     CreateWorkspaceRequest, ErrorReason, ExportEventsRequest, ListEventsRequest, ListEventsResponse,
