@@ -408,11 +408,15 @@ fn refuse_archived(record: &KeyRecord) -> Result<(), Failure> {
 
 /// The step from a record to a key with these secrets; `None`: that is what it is.
 fn changed_to(before: &KeyRecord, key: Key, secrets: Vec<Secret>) -> Option<Step> {
+    // The records are compared, not what the log says of them: that is for people, and could look the same.
+    if before.key == key && before.secrets == secrets {
+        return None;
+    }
     let mut changes = key_changes(Some(&before.key), Some(&key));
     if before.secrets != secrets {
         changes.push(secrets_change(&before.secrets, &secrets));
     }
-    (!changes.is_empty()).then(|| Step::Write(Box::new(key), secrets, changes))
+    Some(Step::Write(Box::new(key), secrets, changes))
 }
 
 /// The newest secret of a key with the end that an overlap of a reset gives it; `None`: it ends at once.

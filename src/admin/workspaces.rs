@@ -132,8 +132,7 @@ impl Management {
             let found = self.find_target(target)?;
             let now = self.now();
             let after = edit.clone().apply(found.workspace.clone());
-            let changes = workspace_changes(Some(&found.workspace), Some(&after));
-            if changes.is_empty() {
+            if after == found.workspace {
                 let reads = vec![(RecordId::Workspace(id.clone()), Some(found.revision))];
                 match self.keep(call, reads, found.revision, now).await? {
                     Outcome::Done(_) => return Ok(found),
@@ -149,7 +148,7 @@ impl Management {
                 action: Action::Update,
                 entity: Entity::Workspace,
                 resource: of_workspace(id),
-                changes,
+                changes: workspace_changes(Some(&found.workspace), Some(&after)),
                 reads: vec![(RecordId::Workspace(id.clone()), Some(found.revision))],
                 quiet: None,
                 writes: vec![Write::Workspace(after.clone())],

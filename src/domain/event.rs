@@ -215,6 +215,7 @@ fn differences(before: &[Field], after: &[Field]) -> Vec<FieldChange> {
             .map(|(_, value)| value.clone())
             .unwrap_or_default()
     };
+    let has = |fields: &[Field], name: &str| fields.iter().any(|(field, _)| field == name);
     let mut names: Vec<&str> = before
         .iter()
         .chain(after)
@@ -229,7 +230,11 @@ fn differences(before: &[Field], after: &[Field]) -> Vec<FieldChange> {
             before: value(before, name),
             after: value(after, name),
         })
-        .filter(|change| change.before != change.after)
+        .filter(|change| {
+            // A label may be there without a value, and is told of all the same.
+            let comes_or_goes = has(before, &change.field) != has(after, &change.field);
+            change.before != change.after || (comes_or_goes && change.field.starts_with("labels."))
+        })
         .collect()
 }
 

@@ -267,7 +267,11 @@ impl fmt::Display for Declaration {
                 max_length,
                 allowed,
             } if allowed.is_empty() => write!(f, "string of at most {max_length}")?,
-            Kind::Text { allowed, .. } => write!(f, "string, {}", allowed.join("|"))?,
+            // Quoted, since a text may hold whatever would part it from the next.
+            Kind::Text {
+                max_length,
+                allowed,
+            } => write!(f, "string of at most {max_length}, one of {allowed:?}")?,
             Kind::Enum(values) => write!(f, "enum, {}", values.join("|"))?,
             Kind::Url { allow_http: false } => f.write_str("url")?,
             Kind::Url { allow_http: true } => f.write_str("url, http allowed")?,
