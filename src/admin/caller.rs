@@ -19,7 +19,10 @@ use crate::{
         key::Key,
         name::KeyName,
     },
-    gate::checker::{Checker, Credential},
+    gate::{
+        checker::{Checker, Credential},
+        clock::Clock,
+    },
     store::RecordId,
 };
 
@@ -62,7 +65,10 @@ impl Caller {
     ///
     /// # Errors
     /// If there is no credential where one is needed, or it is not in force.
-    pub async fn of<T>(request: &Request<T>, checker: &Checker) -> Result<Self, Failure> {
+    pub async fn of<T, C: Clock>(
+        request: &Request<T>,
+        checker: &Checker<C>,
+    ) -> Result<Self, Failure> {
         let socket = request.extensions().get::<UdsConnectInfo>();
         let source = request
             .extensions()
@@ -76,10 +82,10 @@ impl Caller {
         }
     }
 
-    async fn with_credential(
+    async fn with_credential<C: Clock>(
         credential: &str,
         source: Option<IpAddr>,
-        checker: &Checker,
+        checker: &Checker<C>,
     ) -> Result<Self, Failure> {
         let proved = checker.authenticate(Credential(credential), source).await?;
         let Some((key, revision)) = proved else {

@@ -19,10 +19,7 @@ use crate::{
         time::Timestamp,
     },
     fleet::Fleet,
-    gate::{
-        clock::{Clock as _, SystemClock},
-        keyring::Keyring,
-    },
+    gate::{clock::Clock, keyring::Keyring},
     store::{Batch, CommitError, Done, Mutation, RecordId, Store, Write},
 };
 
@@ -31,7 +28,7 @@ pub struct Management {
     pub(super) store: Arc<dyn Store>,
     pub(super) keyring: Keyring,
     pub(super) fleet: Arc<Fleet>,
-    pub(super) clock: Arc<SystemClock>,
+    pub(super) clock: Arc<dyn Clock>,
     /// Committed changes by call.
     mutations: Mutex<BTreeMap<&'static str, u64>>,
     /// Changes that the store did not acknowledge.
@@ -72,7 +69,7 @@ impl Management {
         store: Arc<dyn Store>,
         keyring: Keyring,
         fleet: Arc<Fleet>,
-        clock: Arc<SystemClock>,
+        clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             store,

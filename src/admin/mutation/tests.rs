@@ -16,6 +16,7 @@ use crate::{
     },
     gate::{
         checker::{Checker, Parts},
+        clock::SystemClock,
         keyring::{Found, KeyringWriter},
         lease::Lease,
         metrics::CheckMetrics,
