@@ -56,6 +56,12 @@ impl Random {
         (Self(seed), seed)
     }
 
+    /// Starts from a seed.
+    #[must_use]
+    pub const fn of(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// Another stream, for another task.
     #[must_use]
     pub fn fork(&mut self) -> Self {

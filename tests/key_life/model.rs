@@ -1,0 +1,988 @@
+//! What every call should do, said as plainly as can be: a few lists, no store, no locks, no thought of speed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use portcullis::domain::{
+    decision::Reason,
+    event::{Action, Entity},
+    id::KeyId,
+    name::{KeyName, of_workspace},
+};
+
+use crate::{
+    authority::{Authority, admits, allows},
+    calls::{
+        Call, End, Fields, Minute, Names, Op, Pairs, SYSTEM, Setting, Takes, View, WorkspaceFields,
+        id,
+    },
+};
+
+const DAY: Minute = 24 * 60;
+
+/// Ways in which a model is wrong, each of which the comparison has to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    ArchivedKeyStaysGood,
+    ArchiveLimitForgotten,
+    ReplayChangesAgain,
+    ReplayShowsTheSecret,
+    RequestIdOfAnother,
+    RequestIdKnownForEver,
+    RequestIdWithAnotherBody,
+    OverlapOutlivesAReset,
+    OverlapOutlivesTheKey,
+    OverlapEndIsInclusive,
+    OldSecretStaysGood,
+    SupersetOfBeforeOnly,
+    SupersetOfAfterOnly,
+    SupersetWithoutExpiry,
+    SupersetWithoutSources,
+    OwnReachesAll,
+    LastRootMayGo,
+    TwoEvents,
+    NoOpIsAChange,
+    AnyEtag,
+    ForceNotNeeded,
+    ExpiryIsInclusive,
+    ArchivedKeyIsEdited,
+    KeySettingBeforeRequest,
+    DefaultBeforeKeySetting,
+    DeclarationsUnchecked,
+    NarrowingAsksNobody,
+    NarrowingAsksArchivedKeys,
+    WorkspaceIdComesBack,
+    FullWorkspaceGoes,
+}
+
+impl Mutant {
+    pub const ALL: [Self; 30] = [
+        Self::ArchivedKeyStaysGood,
+        Self::ArchiveLimitForgotten,
+        Self::ReplayChangesAgain,
+        Self::ReplayShowsTheSecret,
+        Self::RequestIdOfAnother,
+        Self::RequestIdKnownForEver,
+        Self::RequestIdWithAnotherBody,
+        Self::OverlapOutlivesAReset,
+        Self::OverlapOutlivesTheKey,
+        Self::OverlapEndIsInclusive,
+        Self::OldSecretStaysGood,
+        Self::SupersetOfBeforeOnly,
+        Self::SupersetOfAfterOnly,
+        Self::SupersetWithoutExpiry,
+        Self::SupersetWithoutSources,
+        Self::OwnReachesAll,
+        Self::LastRootMayGo,
+        Self::TwoEvents,
+        Self::NoOpIsAChange,
+        Self::AnyEtag,
+        Self::ForceNotNeeded,
+        Self::ExpiryIsInclusive,
+        Self::ArchivedKeyIsEdited,
+        Self::KeySettingBeforeRequest,
+        Self::DefaultBeforeKeySetting,
+        Self::DeclarationsUnchecked,
+        Self::NarrowingAsksNobody,
+        Self::NarrowingAsksArchivedKeys,
+        Self::WorkspaceIdComesBack,
+        Self::FullWorkspaceGoes,
+    ];
+}
+
+/// One secret of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Secret {
+    pub id: u32,
+    pub create: Minute,
+    pub end: Option<Minute>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    pub name: KeyName,
+    pub display_name: &'static str,
+    pub owner: String,
+    pub prefix: &'static str,
+    pub disabled: bool,
+    pub permissions: Names,
+    pub sources: Names,
+    pub labels: Pairs,
+    pub settings: Pairs,
+    pub create: Minute,
+    pub update: Minute,
+    pub expire: Option<Minute>,
+    pub archive: Option<Minute>,
+    pub secrets: Vec<Secret>,
+    pub revision: u64,
+}
+
+impl Key {
+    pub fn workspace(&self) -> &str {
+        self.name.workspace.as_str()
+    }
+
+    pub const fn authority(&self) -> Authority {
+        Authority {
+            held: self.permissions,
+            sources: self.sources,
+            expire: self.expire,
+        }
+    }
+
+    pub fn is_root(&self) -> bool {
+        self.workspace() == SYSTEM
+            && self.permissions == ["*"]
+            && self.sources.is_empty()
+            && self.expire.is_none()
+            && self.archive.is_none()
+            && !self.disabled
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workspace {
+    pub id: &'static str,
+    pub display_name: &'static str,
+    pub prefix: &'static str,
+    pub permissions: Names,
+    pub settings: &'static [Setting],
+    pub limit: u16,
+    pub create: Minute,
+    pub update: Minute,
+    pub revision: u64,
+}
+
+impl Workspace {
+    pub fn new(id: &'static str, display_name: &'static str, now: Minute) -> Self {
+        Self {
+            id,
+            display_name,
+            prefix: "pc",
+            permissions: &[],
+            settings: &[],
+            limit: 10,
+            create: now,
+            update: now,
+            revision: 0,
+        }
+    }
+
+    fn with(&self, fields: &WorkspaceFields) -> Self {
+        let mut after = self.clone();
+        after.display_name = fields.display_name.unwrap_or(after.display_name);
+        after.prefix = fields.prefix.unwrap_or(after.prefix);
+        after.permissions = fields.permissions.unwrap_or(after.permissions);
+        after.settings = fields.settings.unwrap_or(after.settings);
+        after.limit = match fields.limit {
+            None => after.limit,
+            Some(0) => 10,
+            Some(limit) => limit,
+        };
+        after
+    }
+
+    fn takes(&self, (name, value): (&str, &str)) -> bool {
+        self.settings.iter().any(|setting| {
+            setting.name == name
+                && match setting.takes {
+                    Takes::Text(most) => value.len() <= most,
+                    Takes::Allowed(_, values) | Takes::Enum(values) => values.contains(&value),
+                }
+        })
+    }
+
+    /// The field of the key that this workspace does not allow.
+    fn refuses(&self, key: &Key) -> Option<&'static str> {
+        let declared = |name: &&str| *name == "*" || self.permissions.contains(name);
+        if !self.permissions.is_empty() && !key.permissions.iter().all(declared) {
+            return Some("key.permissions");
+        }
+        let taken = key.settings.iter().all(|&pair| self.takes(pair));
+        (!taken).then_some("key.settings")
+    }
+
+    /// True if a key may do all that there is.
+    pub fn gives_all(&self, key: &Key) -> bool {
+        let declared = !self.permissions.is_empty();
+        let all = self
+            .permissions
+            .iter()
+            .all(|name| key.permissions.contains(name));
+        key.permissions.contains(&"*") || (declared && all)
+    }
+}
+
+/// What a call is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// This key; and, if so, a token of its newest secret.
+    Key(Box<Key>, bool),
+    Workspace(Workspace),
+    Nothing,
+}
+
+/// A refusal's name.
+pub type Refusal = &'static str;
+
+/// What the audit log says of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    pub time: Minute,
+    pub actor: String,
+    pub team: &'static str,
+    pub action: Action,
+    pub method: &'static str,
+    pub entity: Entity,
+    pub resource: String,
+    pub source: &'static str,
+    pub request_id: &'static str,
+    /// Archived keys that went to make room, as resource names.
+    pub dropped: Vec<String>,
+}
+
+/// A call that was made.
+#[derive(Debug, Clone)]
+struct Done {
+    actor: String,
+    request_id: &'static str,
+    method: &'static str,
+    body: String,
+    at: Minute,
+    reply: Reply,
+}
+
+/// A token that was shown.
+#[derive(Debug, Clone)]
+pub struct Token {
+    pub key: KeyName,
+    pub secret: u32,
+}
+
+/// A question to Check.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask {
+    pub workspace: &'static str,
+    pub permissions: Names,
+    pub source: Option<&'static str>,
+    pub settings: Pairs,
+}
+
+/// What Check should say: the reason, the settings, and whether the key is named.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub reason: Reason,
+    pub settings: Vec<(&'static str, &'static str)>,
+    pub key: Option<KeyId>,
+}
+
+#[derive(Debug, Clone)]
+struct Caller {
+    name: String,
+    team: &'static str,
+    authority: Authority,
+}
+
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub now: Minute,
+    /// The number of the last change.
+    pub head: u64,
+    pub keys: BTreeMap<KeyId, Key>,
+    /// All keys that ever were, in the order of their creation.
+    pub names: Vec<KeyName>,
+    pub workspaces: BTreeMap<&'static str, Workspace>,
+    retired: BTreeSet<&'static str>,
+    pub tokens: Vec<Token>,
+    pub events: Vec<Event>,
+    done: Vec<Done>,
+    mutant: Option<Mutant>,
+}
+
+impl Model {
+    /// A store with these keys and workspaces.
+    pub fn new(keys: &[Key], workspaces: &[Workspace], mutant: Option<Mutant>) -> Self {
+        let token = |key: &Key| Token {
+            key: key.name.clone(),
+            secret: 1,
+        };
+        Self {
+            now: 0,
+            head: 1,
+            names: keys.iter().map(|key| key.name.clone()).collect(),
+            tokens: keys.iter().map(token).collect(),
+            keys: keys.iter().map(|key| (key.name.id, key.clone())).collect(),
+            workspaces: workspaces
+                .iter()
+                .map(|found| (found.id, found.clone()))
+                .collect(),
+            retired: BTreeSet::new(),
+            events: Vec::new(),
+            done: Vec::new(),
+            mutant,
+        }
+    }
+
+    const fn is(&self, mutant: Mutant) -> bool {
+        matches!(self.mutant, Some(is) if is as u8 == mutant as u8)
+    }
+
+    /// What there is to call about, for callers with these tokens.
+    pub fn view<'a>(&self, tokens: Vec<usize>, past: &'a [Call]) -> View<'a> {
+        let etag = |revision: u64| format!("1.{revision}");
+        View {
+            now: self.now,
+            keys: self
+                .names
+                .iter()
+                .map(|name| {
+                    let there = self.keys.get(&name.id);
+                    (
+                        name.clone(),
+                        there.map_or(String::new(), |key| etag(key.revision)),
+                    )
+                })
+                .collect(),
+            tokens,
+            workspaces: self
+                .workspaces
+                .values()
+                .map(|there| (there.id, etag(there.revision)))
+                .collect(),
+            past,
+        }
+    }
+
+    /// Makes a call. `new` is the id of the key that it creates, if it does.
+    pub fn call(&mut self, call: &Call, new: KeyId) -> Result<Reply, Refusal> {
+        let caller = self.authenticate(call).ok_or("CredentialInvalid")?;
+        match &call.op {
+            Op::CreateKey(workspace, fields) => {
+                self.create_key(&caller, call, workspace, fields, new)
+            }
+            Op::UpdateKey(name, etag, _)
+            | Op::EnableKey(name, etag)
+            | Op::DisableKey(name, etag)
+            | Op::ResetSecret(name, etag, _)
+            | Op::EndOverlap(name, etag)
+            | Op::ArchiveKey(name, etag)
+            | Op::DeleteKey(name, etag, _) => self.change_key(&caller, call, name, etag),
+            Op::CreateWorkspace(workspace, fields) => {
+                self.create_workspace(&caller, call, workspace, fields)
+            }
+            Op::UpdateWorkspace(workspace, etag, fields) => {
+                self.update_workspace(&caller, call, workspace, etag, fields)
+            }
+            Op::DeleteWorkspace(workspace, etag) => {
+                self.delete_workspace(&caller, call, workspace, etag)
+            }
+        }
+    }
+
+    fn is_over(&self, end: Option<Minute>) -> bool {
+        end.is_some_and(|end| {
+            if self.is(Mutant::ExpiryIsInclusive) {
+                self.now > end
+            } else {
+                self.now >= end
+            }
+        })
+    }
+
+    /// The key whose secret a token proves now.
+    fn proved(&self, token: &Token) -> Option<&Key> {
+        let key = self.keys.get(&token.key.id)?;
+        let secret = key
+            .secrets
+            .iter()
+            .find(|secret| secret.id == token.secret)?;
+        let live = secret.end.is_none_or(|end| {
+            self.now < end || (self.is(Mutant::OverlapEndIsInclusive) && self.now == end)
+        });
+        let archived = key.archive.is_some() && !self.is(Mutant::ArchivedKeyStaysGood);
+        (live && !archived).then_some(key)
+    }
+
+    fn authenticate(&self, call: &Call) -> Option<Caller> {
+        let key = self.proved(&self.tokens[call.token])?;
+        let good = key.workspace() == SYSTEM
+            && key.archive.is_none()
+            && !key.disabled
+            && !self.is_over(key.expire)
+            && admits(key.sources, call.source);
+        good.then(|| Caller {
+            name: key.name.to_string(),
+            team: label(key, "team").unwrap_or_default(),
+            authority: key.authority(),
+        })
+    }
+
+    /// The key's state, the permissions, then the settings.
+    pub fn check(&self, token: usize, ask: &Ask) -> Verdict {
+        let verdict = |reason, key: Option<&Key>| Verdict {
+            reason,
+            settings: Vec::new(),
+            key: key.map(|key| key.name.id),
+        };
+        let found = self.proved(&self.tokens[token]);
+        let found = found.filter(|key| key.workspace() == ask.workspace && ask.workspace != SYSTEM);
+        let Some(key) = found else {
+            return verdict(Reason::InvalidCredential, None);
+        };
+        let held = |asked: &&str| key.permissions.contains(&"*") || key.permissions.contains(asked);
+        let home = &self.workspaces[ask.workspace];
+        let reason = if key.disabled {
+            Reason::KeyDisabled
+        } else if self.is_over(key.expire) {
+            Reason::KeyExpired
+        } else if !admits(key.sources, ask.source) {
+            Reason::SourceDenied
+        } else if !ask.permissions.iter().all(held) {
+            Reason::PermissionDenied
+        } else if !ask.settings.iter().all(|&pair| home.takes(pair)) {
+            Reason::InvalidSetting
+        } else {
+            Reason::Ok
+        };
+        let mut answer = verdict(reason, Some(key));
+        if reason == Reason::Ok {
+            for setting in home.settings {
+                let of = |pairs: Pairs| {
+                    let found = pairs.iter().find(|(name, _)| *name == setting.name);
+                    found.map(|(_, value)| *value)
+                };
+                let (request, own) = (of(ask.settings), of(key.settings));
+                let value = if self.is(Mutant::KeySettingBeforeRequest) {
+                    own.or(request).or(setting.default)
+                } else if self.is(Mutant::DefaultBeforeKeySetting) {
+                    request.or(setting.default).or(own)
+                } else {
+                    request.or(own).or(setting.default)
+                };
+                answer
+                    .settings
+                    .extend(value.map(|value| (setting.name, value)));
+            }
+            answer.settings.sort_unstable();
+        }
+        answer
+    }
+
+    // -------------------------------------------------------------------------------------------- who may, and again
+
+    fn may(caller: &Caller, act: &str, workspace: &str) -> bool {
+        allows(caller.authority.held, act, workspace)
+    }
+
+    fn may_write_some(caller: &Caller, workspace: &str) -> Result<(), Refusal> {
+        let may = ["keys.write", "keys.own"].map(|act| Self::may(caller, act, workspace));
+        if may.contains(&true) {
+            Ok(())
+        } else {
+            Err("NotPermitted")
+        }
+    }
+
+    /// What the call was answered when it was made before.
+    fn repeated(&self, caller: &Caller, call: &Call) -> Result<Option<Reply>, Refusal> {
+        match call.request_id {
+            "" => return Ok(None),
+            malformed if malformed.contains(' ') => return Err("Invalid request_id"),
+            _ => {}
+        }
+        let found = self.done.iter().find(|done| {
+            done.request_id == call.request_id
+                && (done.actor == caller.name || self.is(Mutant::RequestIdOfAnother))
+                && (self.now - done.at <= DAY || self.is(Mutant::RequestIdKnownForEver))
+        });
+        match found {
+            None => Ok(None),
+            Some(_) if self.is(Mutant::ReplayChangesAgain) => Ok(None),
+            Some(done)
+                if (done.method != call.op.method() || done.body != call.body())
+                    && !self.is(Mutant::RequestIdWithAnotherBody) =>
+            {
+                Err("RequestIdReused")
+            }
+            Some(done) => Ok(Some(match &done.reply {
+                Reply::Key(key, shown) => {
+                    Reply::Key(key.clone(), *shown && self.is(Mutant::ReplayShowsTheSecret))
+                }
+                reply => reply.clone(),
+            })),
+        }
+    }
+
+    /// Nobody gives, or touches, more in `system` than they have.
+    fn require_cover(&self, caller: &Caller, key: &Key) -> Result<(), Refusal> {
+        let (mine, asked) = (caller.authority, key.authority());
+        let covers = mine.covers_grants(&asked)
+            && (mine.covers_sources(&asked) || self.is(Mutant::SupersetWithoutSources))
+            && (mine.outlasts(&asked) || self.is(Mutant::SupersetWithoutExpiry));
+        if key.workspace() != SYSTEM || covers {
+            Ok(())
+        } else {
+            Err("GrantExceedsCaller")
+        }
+    }
+
+    /// Makes it so: one more revision, one event, and the call is known.
+    fn commit(&mut self, caller: &Caller, call: &Call, change: Change) -> Reply {
+        let Change {
+            action,
+            entity,
+            resource,
+            mut reply,
+            dropped,
+        } = change;
+        self.head += 1;
+        match &mut reply {
+            Reply::Key(key, _) => {
+                key.revision = self.head;
+                self.keys.insert(key.name.id, (**key).clone());
+            }
+            Reply::Workspace(workspace) => {
+                workspace.revision = self.head;
+                self.workspaces.insert(workspace.id, workspace.clone());
+            }
+            Reply::Nothing => {}
+        }
+        for name in &dropped {
+            self.keys.remove(&name.id);
+        }
+        let event = Event {
+            time: self.now,
+            actor: caller.name.clone(),
+            team: caller.team,
+            action,
+            method: call.op.method(),
+            entity,
+            resource,
+            source: call.source.unwrap_or_default(),
+            request_id: call.request_id,
+            dropped: dropped.iter().map(ToString::to_string).collect(),
+        };
+        if self.is(Mutant::TwoEvents) {
+            self.events.push(event.clone());
+        }
+        self.events.push(event);
+        if !call.request_id.is_empty() {
+            self.done
+                .retain(|done| (&*done.actor, done.request_id) != (&caller.name, call.request_id));
+            self.done.push(Done {
+                actor: caller.name.clone(),
+                request_id: call.request_id,
+                method: call.op.method(),
+                body: call.body(),
+                at: self.now,
+                reply: reply.clone(),
+            });
+        }
+        reply
+    }
+
+    // -------------------------------------------------------------------------------------------------------- keys
+
+    fn create_key(
+        &mut self,
+        caller: &Caller,
+        call: &Call,
+        workspace: &'static str,
+        fields: &Fields,
+        new: KeyId,
+    ) -> Result<Reply, Refusal> {
+        Self::may_write_some(caller, workspace)?;
+        if let Some(reply) = self.repeated(caller, call)? {
+            return Ok(reply);
+        }
+        let expire = fields.expire.and_then(End::minute);
+        if expire.is_some_and(|end| end <= self.now) {
+            return Err("Invalid key.expire_time");
+        }
+        let home = self.workspaces.get(workspace).ok_or("NotFound")?;
+        let permissions: Names = match fields.permissions {
+            Some(chosen) => chosen,
+            None if workspace == SYSTEM => &[],
+            None if home.permissions.is_empty() => &["*"],
+            None => return Err("Invalid key.permissions"),
+        };
+        let key = Key {
+            name: KeyName {
+                workspace: id(workspace),
+                id: new,
+            },
+            display_name: fields.display_name.unwrap_or_default(),
+            owner: caller.name.clone(),
+            prefix: home.prefix,
+            disabled: false,
+            permissions,
+            sources: fields.sources.unwrap_or_default(),
+            labels: fields.labels.unwrap_or_default(),
+            settings: fields.settings.unwrap_or_default(),
+            create: self.now,
+            update: self.now,
+            expire,
+            archive: None,
+            secrets: vec![Secret {
+                id: 1,
+                create: self.now,
+                end: None,
+            }],
+            revision: 0,
+        };
+        self.check_declared(home, &key)?;
+        if !self.is(Mutant::SupersetOfBeforeOnly) {
+            self.require_cover(caller, &key)?;
+        }
+        self.names.push(key.name.clone());
+        self.tokens.push(Token {
+            key: key.name.clone(),
+            secret: 1,
+        });
+        let change = Change::of_key(Action::Create, key, true);
+        Ok(self.commit(caller, call, change))
+    }
+
+    fn check_declared(&self, home: &Workspace, key: &Key) -> Result<(), Refusal> {
+        match home.refuses(key) {
+            Some(_) if self.is(Mutant::DeclarationsUnchecked) => Ok(()),
+            Some("key.permissions") => Err("Invalid key.permissions"),
+            Some(_) => Err("Invalid key.settings"),
+            None => Ok(()),
+        }
+    }
+
+    fn change_key(
+        &mut self,
+        caller: &Caller,
+        call: &Call,
+        name: &KeyName,
+        etag: &str,
+    ) -> Result<Reply, Refusal> {
+        let workspace = name.workspace.as_str();
+        Self::may_write_some(caller, workspace)?;
+        let all = Self::may(caller, "keys.write", workspace) || self.is(Mutant::OwnReachesAll);
+        if let Some(reply) = self.repeated(caller, call)? {
+            return Ok(reply);
+        }
+        let found = self.keys.get(&name.id).filter(|key| key.name == *name);
+        let before = match found {
+            Some(key) if all || key.owner == caller.name => key.clone(),
+            _ if !all => return Err("NotPermitted"),
+            _ => return Err("NotFound"),
+        };
+        if !etag.is_empty() && etag != format!("1.{}", before.revision) && !self.is(Mutant::AnyEtag)
+        {
+            return Err("EtagMismatch");
+        }
+        if !self.is(Mutant::SupersetOfAfterOnly) {
+            self.require_cover(caller, &before)?;
+        }
+        let Some(mut after) = self.changed(&before, &call.op)? else {
+            return self.delete_key(caller, call, before);
+        };
+        if after == before && !self.is(Mutant::NoOpIsAChange) {
+            return Ok(Reply::Key(Box::new(before), false));
+        }
+        if !self.is(Mutant::SupersetOfBeforeOnly) {
+            self.require_cover(caller, &after)?;
+        }
+        let releases = before.is_root() && !after.is_root();
+        self.require_other_root(releases, &before)?;
+        after.update = self.now;
+        let shown = matches!(call.op, Op::ResetSecret(..));
+        if shown {
+            self.tokens.push(Token {
+                key: name.clone(),
+                secret: after
+                    .secrets
+                    .iter()
+                    .map(|secret| secret.id)
+                    .max()
+                    .unwrap_or(1),
+            });
+        }
+        let archived = after.archive.is_some() && before.archive.is_none();
+        let action = if archived {
+            Action::Delete
+        } else {
+            Action::Update
+        };
+        let mut change = Change::of_key(action, after, shown);
+        if archived {
+            let limit = self.workspaces[workspace].limit;
+            change.dropped = self.oldest_archived(workspace, 1, limit);
+        }
+        let reply = self.commit(caller, call, change);
+        self.note_release(releases);
+        Ok(reply)
+    }
+
+    /// The key as the call leaves it; `None`: it goes.
+    fn changed(&self, before: &Key, op: &Op) -> Result<Option<Key>, Refusal> {
+        let mut after = before.clone();
+        let kept = matches!(op, Op::ArchiveKey(..) | Op::DeleteKey(..));
+        if before.archive.is_some() && !kept && !self.is(Mutant::ArchivedKeyIsEdited) {
+            return Err("KeyArchived");
+        }
+        match op {
+            Op::UpdateKey(_, _, fields) => {
+                if let Some(end) = fields.expire.map(End::minute) {
+                    let past = end.is_some_and(|end| end <= self.now);
+                    if past && end != before.expire {
+                        return Err("Invalid key.expire_time");
+                    }
+                    after.expire = end;
+                }
+                after.display_name = fields.display_name.unwrap_or(before.display_name);
+                after.permissions = fields.permissions.unwrap_or(before.permissions);
+                after.sources = fields.sources.unwrap_or(before.sources);
+                after.labels = fields.labels.unwrap_or(before.labels);
+                after.settings = fields.settings.unwrap_or(before.settings);
+                self.check_declared(&self.workspaces[before.workspace()], &after)?;
+            }
+            Op::EnableKey(..) => after.disabled = false,
+            Op::DisableKey(..) => after.disabled = true,
+            Op::ResetSecret(_, _, overlap) => {
+                let newest = before.secrets.iter().max_by_key(|secret| secret.id);
+                // None only in an archived key, which only a mutant resets.
+                let newest = newest.copied().unwrap_or(Secret {
+                    id: 0,
+                    create: self.now,
+                    end: None,
+                });
+                let end = self.now + overlap;
+                let end = match before.expire {
+                    Some(expire) if !self.is(Mutant::OverlapOutlivesTheKey) => end.min(expire),
+                    _ => end,
+                };
+                if self.is(Mutant::OverlapOutlivesAReset) {
+                    after.secrets.retain(|secret| secret.id != newest.id);
+                } else {
+                    after.secrets.clear();
+                }
+                if end > self.now {
+                    after.secrets.push(Secret {
+                        end: Some(end),
+                        ..newest
+                    });
+                } else if self.is(Mutant::OldSecretStaysGood) {
+                    after.secrets.push(newest);
+                }
+                after.secrets.push(Secret {
+                    id: newest.id + 1,
+                    create: self.now,
+                    end: None,
+                });
+            }
+            Op::EndOverlap(..) => after.secrets.retain(|secret| secret.end.is_none()),
+            Op::ArchiveKey(..) => {
+                after.archive = before.archive.or(Some(self.now));
+                if !self.is(Mutant::ArchivedKeyStaysGood) {
+                    after.secrets.clear();
+                }
+            }
+            Op::DeleteKey(_, _, force) => {
+                let active =
+                    before.archive.is_none() && !before.disabled && !self.is_over(before.expire);
+                if active && !force && !self.is(Mutant::ForceNotNeeded) {
+                    return Err("KeyActive");
+                }
+                return Ok(None);
+            }
+            other => unreachable!("{other:?} changes no key"),
+        }
+        Ok(Some(after))
+    }
+
+    fn delete_key(&mut self, caller: &Caller, call: &Call, before: Key) -> Result<Reply, Refusal> {
+        let releases = before.is_root();
+        self.require_other_root(releases, &before)?;
+        self.keys.remove(&before.name.id);
+        let change = Change {
+            action: Action::Delete,
+            entity: Entity::Key,
+            resource: before.name.to_string(),
+            reply: Reply::Nothing,
+            dropped: Vec::new(),
+        };
+        let reply = self.commit(caller, call, change);
+        self.note_release(releases);
+        Ok(reply)
+    }
+
+    fn require_other_root(&self, releases: bool, before: &Key) -> Result<(), Refusal> {
+        let mut others = self.keys.values().filter(|key| key.name != before.name);
+        if releases && !others.any(Key::is_root) && !self.is(Mutant::LastRootMayGo) {
+            return Err("LastRoot");
+        }
+        Ok(())
+    }
+
+    /// Whoever takes a root away writes the workspace of roots, too.
+    fn note_release(&mut self, releases: bool) {
+        if releases && let Some(system) = self.workspaces.get_mut(SYSTEM) {
+            system.revision = self.head;
+            system.update = self.now;
+        }
+    }
+
+    /// The archived keys of a workspace, first the ones archived first.
+    pub fn archived(&self, workspace: &str) -> Vec<KeyName> {
+        let mut archived: Vec<_> = self
+            .keys
+            .values()
+            .filter(|key| key.workspace() == workspace)
+            .filter_map(|key| Some((key.archive?, key.name.id, key.name.clone())))
+            .collect();
+        archived.sort_unstable_by_key(|&(at, id, _)| (at, id));
+        archived.into_iter().map(|(_, _, name)| name).collect()
+    }
+
+    fn oldest_archived(&self, workspace: &str, joining: usize, limit: u16) -> Vec<KeyName> {
+        let mut archived = self.archived(workspace);
+        let over = (archived.len() + joining).saturating_sub(limit.into());
+        if self.is(Mutant::ArchiveLimitForgotten) {
+            return Vec::new();
+        }
+        archived.truncate(over);
+        archived
+    }
+
+    // -------------------------------------------------------------------------------------------------- workspaces
+
+    fn may_write_workspace(caller: &Caller, workspace: &str) -> Result<(), Refusal> {
+        if Self::may(caller, "workspaces.write", workspace) {
+            Ok(())
+        } else {
+            Err("NotPermitted")
+        }
+    }
+
+    fn create_workspace(
+        &mut self,
+        caller: &Caller,
+        call: &Call,
+        workspace: &'static str,
+        fields: &WorkspaceFields,
+    ) -> Result<Reply, Refusal> {
+        Self::may_write_workspace(caller, workspace)?;
+        if let Some(reply) = self.repeated(caller, call)? {
+            return Ok(reply);
+        }
+        let was = self.retired.contains(workspace) && !self.is(Mutant::WorkspaceIdComesBack);
+        if self.workspaces.contains_key(workspace) || was {
+            return Err("Exists");
+        }
+        let new = Workspace::new(workspace, "", self.now).with(fields);
+        let change = Change::of_workspace(Action::Create, workspace, Reply::Workspace(new));
+        Ok(self.commit(caller, call, change))
+    }
+
+    fn update_workspace(
+        &mut self,
+        caller: &Caller,
+        call: &Call,
+        workspace: &'static str,
+        etag: &str,
+        fields: &WorkspaceFields,
+    ) -> Result<Reply, Refusal> {
+        Self::may_write_workspace(caller, workspace)?;
+        if let Some(reply) = self.repeated(caller, call)? {
+            return Ok(reply);
+        }
+        if workspace == SYSTEM {
+            return Err("WorkspaceReserved");
+        }
+        let before = self.find_workspace(workspace, etag)?.clone();
+        let after = before.with(fields);
+        if after == before {
+            return Ok(Reply::Workspace(before));
+        }
+        let mut asked = self.keys.values().filter(|key| {
+            key.workspace() == workspace
+                && (key.archive.is_none() || self.is(Mutant::NarrowingAsksArchivedKeys))
+        });
+        if asked.any(|key| after.refuses(key).is_some()) && !self.is(Mutant::NarrowingAsksNobody) {
+            return Err("DeclarationInUse");
+        }
+        let dropped = self.oldest_archived(workspace, 0, after.limit);
+        let after = Reply::Workspace(Workspace {
+            update: self.now,
+            ..after
+        });
+        let mut change = Change::of_workspace(Action::Update, workspace, after);
+        change.dropped = dropped;
+        Ok(self.commit(caller, call, change))
+    }
+
+    fn delete_workspace(
+        &mut self,
+        caller: &Caller,
+        call: &Call,
+        workspace: &'static str,
+        etag: &str,
+    ) -> Result<Reply, Refusal> {
+        Self::may_write_workspace(caller, workspace)?;
+        if let Some(reply) = self.repeated(caller, call)? {
+            return Ok(reply);
+        }
+        if workspace == SYSTEM || workspace == "default" {
+            return Err("WorkspaceReserved");
+        }
+        self.find_workspace(workspace, etag)?;
+        let mut keys = self.keys.values();
+        if keys.any(|key| key.workspace() == workspace) && !self.is(Mutant::FullWorkspaceGoes) {
+            return Err("WorkspaceNotEmpty");
+        }
+        self.workspaces.remove(workspace);
+        self.retired.insert(workspace);
+        let change = Change::of_workspace(Action::Delete, workspace, Reply::Nothing);
+        Ok(self.commit(caller, call, change))
+    }
+
+    fn find_workspace(&self, workspace: &str, etag: &str) -> Result<&Workspace, Refusal> {
+        let found = self.workspaces.get(workspace).ok_or("NotFound")?;
+        if !etag.is_empty() && etag != format!("1.{}", found.revision) && !self.is(Mutant::AnyEtag)
+        {
+            return Err("EtagMismatch");
+        }
+        Ok(found)
+    }
+}
+
+/// What a call changes.
+struct Change {
+    action: Action,
+    entity: Entity,
+    resource: String,
+    reply: Reply,
+    dropped: Vec<KeyName>,
+}
+
+impl Change {
+    fn of_key(action: Action, key: Key, shown: bool) -> Self {
+        Self {
+            action,
+            entity: Entity::Key,
+            resource: key.name.to_string(),
+            reply: Reply::Key(Box::new(key), shown),
+            dropped: Vec::new(),
+        }
+    }
+
+    fn of_workspace(action: Action, workspace: &str, reply: Reply) -> Self {
+        Self {
+            action,
+            entity: Entity::Workspace,
+            resource: of_workspace(&id(workspace)),
+            reply,
+            dropped: Vec::new(),
+        }
+    }
+}
+
+/// The value of a key's label.
+pub fn label(key: &Key, name: &str) -> Option<&'static str> {
+    let found = key.labels.iter().find(|(label, _)| *label == name);
+    found.map(|(_, value)| *value)
+}
