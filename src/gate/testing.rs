@@ -140,11 +140,21 @@ impl Gate {
 
     /// Applies one record as the next revision.
     pub fn apply(&mut self, id: RecordId, stored: Stored) {
-        self.revision = self.revision.next();
+        self.apply_all(vec![(id, stored)]);
+    }
+
+    /// Applies records as the next revision, in their order.
+    pub fn apply_all(&mut self, records: Vec<(RecordId, Stored)>) {
+        self.revision = self.next_revision();
         self.keyring.apply(Change {
             revision: self.revision,
-            records: vec![(id, stored)],
+            records,
         });
+    }
+
+    /// The revision of the next change.
+    pub fn next_revision(&self) -> Revision {
+        self.revision.next()
     }
 
     pub fn put(&mut self, key: Key, secrets: Vec<Secret>) {

@@ -13,13 +13,18 @@ use tonic_types::StatusExt as _;
 
 use super::*;
 use crate::{
+    domain::{
+        id::TokenPrefix,
+        setting::{Declaration, Declarations, Kind},
+        workspace::Workspace,
+    },
     gate::{
         checker::Parts,
         clock::Now,
         keyring::KeyringWriter,
         lease::Lease,
         metrics::CheckMetrics,
-        testing::{Gate, key},
+        testing::{Gate, at, key},
         verify::VerifyPool,
     },
     proto::v1::{
@@ -120,4 +125,92 @@ async fn only_a_gate_for_strangers_insists_on_a_workspace() {
         assert_eq!(answer.reason(), reason, "{choice:?} {workspace:?}");
         assert_eq!(answer.allowed, reason == ReasonCode::Ok);
     }
+}
+
+/// The numbers stand for the API: clients of other versions know them.
+#[test]
+fn every_reason_has_its_number_and_only_ok_allows() {
+    for (reason, number) in [
+        (Reason::Ok, 1),
+        (Reason::InvalidCredential, 2),
+        (Reason::KeyDisabled, 3),
+        (Reason::KeyExpired, 4),
+        (Reason::SourceDenied, 5),
+        (Reason::PermissionDenied, 6),
+        (Reason::InvalidSetting, 7),
+        (Reason::InvalidRequest, 8),
+    ] {
+        let answer = Answer {
+            reason,
+            key: None,
+            settings: Vec::new(),
+            revision: Revision::default(),
+        };
+        let response = CheckResponse::from(answer);
+        assert_eq!(response.reason, number, "{reason:?}");
+        assert_eq!(response.allowed, reason == Reason::Ok, "{reason:?}");
+        assert_eq!(response.reason().as_str_name(), reason.name());
+    }
+}
+
+#[tokio::test]
+async fn settings_go_in_and_come_out() {
+    let mut gate = Gate::new();
+    let declaration = |number: usize| Declaration {
+        name: format!("s{number}").into(),
+        description: "".into(),
+        kind: Kind::Integer { min: 0, max: 9 },
+        default: (number == 0).then(|| "7".into()),
+        header: None,
+    };
+    let settings = Declarations::new((0..setting::MAX_SETTINGS).map(declaration).collect());
+    gate.put_workspace(Workspace {
+        settings: settings.unwrap(),
+        ..Workspace::new(
+            WorkspaceId::default_workspace(),
+            TokenPrefix::default(),
+            at(1),
+        )
+    });
+    let token = gate.put_new(key());
+    let api = CheckApi::new(gate.checker.clone(), WorkspaceChoice::Default);
+    let ask = async |asked: &[(String, String)]| {
+        let request = CheckRequest {
+            credential: token.clone(),
+            settings: asked.iter().cloned().collect(),
+            ..CheckRequest::default()
+        };
+        let one = api.check(Request::new(request.clone())).await.unwrap();
+        let batch = BatchCheckRequest {
+            checks: vec![request],
+        };
+        let batch = api.batch_check(Request::new(batch)).await.unwrap();
+        let one = one.into_inner();
+        assert_eq!(batch.into_inner().results, vec![one.clone()]);
+        one
+    };
+    let pairs = |count: usize, value: &str| -> Vec<(String, String)> {
+        (0..count)
+            .map(|number| (format!("s{number}"), value.to_owned()))
+            .collect()
+    };
+    let shown = |answer: &CheckResponse| answer.settings.clone().into_iter().collect::<Vec<_>>();
+
+    let answer = ask(&[]).await;
+    assert_eq!(shown(&answer), pairs(1, "7"));
+    let answer = ask(&pairs(1, "3")).await;
+    assert_eq!((answer.allowed, shown(&answer)), (true, pairs(1, "3")));
+
+    let answer = ask(&pairs(2, "10")).await;
+    assert_eq!(answer.reason(), ReasonCode::InvalidSetting);
+    assert_eq!((answer.allowed, answer.settings.len()), (false, 0));
+    assert!(answer.key.is_some(), "its secret was proved");
+
+    let most = setting::MAX_SETTINGS;
+    let answer = ask(&pairs(most, "1")).await;
+    assert_eq!((answer.allowed, answer.settings.len()), (true, most));
+    // One more is no question at all, whatever the credential is.
+    let answer = ask(&pairs(most + 1, "1")).await;
+    assert_eq!(answer.reason(), ReasonCode::InvalidRequest);
+    assert_eq!((answer.allowed, answer.key), (false, None));
 }

@@ -1,6 +1,7 @@
-use std::{net::IpAddr, sync::atomic::Ordering};
+mod model;
+mod rules;
 
-use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
+use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::{
@@ -8,7 +9,6 @@ use crate::{
         base62::encode_u32,
         credential::crc,
         id::{KeyId, WorkspaceId},
-        permission::PermissionSet,
         secret::GeneratedSecret,
         source::{IpAllowlist, parse_source},
         text::TextMap,
@@ -38,178 +38,7 @@ async fn reason(gate: &Gate, question: &Question<'_>) -> Result<Reason, Undecide
         .map(|answer| answer.reason)
 }
 
-// The naive model: what a person would write who had all night for each Check.
-
-#[derive(Debug, Clone)]
-struct ModelKey {
-    workspace: &'static str,
-    disabled: bool,
-    deleted: bool,
-    permissions: Vec<&'static str>,
-    allowlist: Vec<&'static str>,
-    expires: Option<u64>,
-}
-
-#[derive(Debug, Clone)]
-struct ModelRequest {
-    key: usize,
-    secret_of: usize,
-    workspace: &'static str,
-    permissions: Vec<&'static str>,
-    source: Option<&'static str>,
-    now: u64,
-}
-
-fn expected(keys: &[ModelKey], request: &ModelRequest) -> Reason {
-    let key = &keys[request.key];
-    let proved = request.secret_of == request.key
-        && !key.deleted
-        && key.workspace == request.workspace
-        && request.workspace != "system";
-    if !proved {
-        return Reason::InvalidCredential;
-    }
-    if key.disabled {
-        return Reason::KeyDisabled;
-    }
-    if key.expires.is_some_and(|end| request.now >= end) {
-        return Reason::KeyExpired;
-    }
-    let admitted = |source: &str| {
-        let source: IpAddr = source.parse().unwrap();
-        key.allowlist.iter().any(|entry| {
-            let net: ipnet::IpNet = entry.parse().unwrap();
-            net.contains(&source.to_canonical())
-        })
-    };
-    if !key.allowlist.is_empty() && !request.source.is_some_and(admitted) {
-        return Reason::SourceDenied;
-    }
-    let held = |asked: &&str| key.permissions.contains(&"*") || key.permissions.contains(asked);
-    if !request.permissions.iter().all(held) {
-        return Reason::PermissionDenied;
-    }
-    Reason::Ok
-}
-
-const PERMISSIONS: &[&str] = &["sms.send", "otp.send", "otp.verify"];
-const NETS: &[&str] = &["10.0.0.0/8", "10.1.0.0/16", "192.0.2.7/32", "2001:db8::/32"];
-const SOURCES: &[&str] = &[
-    "10.1.2.3",
-    "::ffff:10.9.9.9",
-    "192.0.2.8",
-    "2001:db8::1",
-    "::1",
-];
-const WORKSPACES: &[&str] = &["default", "acme", "system"];
-
-fn model_key() -> impl Strategy<Value = ModelKey> {
-    (
-        prop::sample::select(WORKSPACES),
-        prop::bool::weighted(0.2),
-        prop::bool::weighted(0.1),
-        prop_oneof![
-            1 => Just(vec!["*"]),
-            4 => prop::sample::subsequence(PERMISSIONS, 0..=3),
-        ],
-        prop_oneof![1 => Just(vec![]), 1 => prop::sample::subsequence(NETS, 1..=3)],
-        prop::option::of(1u64..20),
-    )
-        .prop_map(
-            |(workspace, disabled, deleted, permissions, allowlist, expires)| ModelKey {
-                workspace,
-                disabled,
-                deleted,
-                permissions,
-                allowlist,
-                expires,
-            },
-        )
-}
-
-fn model_request(keys: usize) -> impl Strategy<Value = ModelRequest> {
-    (
-        0..keys,
-        prop_oneof![9 => Just(None), 1 => (0..keys).prop_map(Some)],
-        prop_oneof![4 => Just("default"), 2 => Just("acme"), 1 => Just("system")],
-        prop::sample::subsequence(PERMISSIONS, 0..=2),
-        prop::option::of(prop::sample::select(SOURCES)),
-        0u64..22,
-    )
-        .prop_map(
-            |(key, other, workspace, permissions, source, now)| ModelRequest {
-                key,
-                secret_of: other.unwrap_or(key),
-                workspace,
-                permissions,
-                source,
-                now,
-            },
-        )
-}
-
-/// The sets of keys, and the requests to each: 500 x 220 = 110,000 cases of key x request x time.
-const SETS: u32 = 500;
-const REQUESTS: usize = 220;
-
-/// Compares the checker with the model; `broken` is a mutant's way to lie about the model's answer.
-fn compare(broken: fn(&ModelKey, &ModelRequest, Reason) -> Reason) -> Result<usize, String> {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let _entered = runtime.enter();
-    let mut runner = TestRunner::new(ProptestConfig {
-        cases: SETS,
-        failure_persistence: None,
-        ..Default::default()
-    });
-    let mut cases = 0;
-    let sets = prop::collection::vec(model_key(), 1..6).prop_flat_map(|keys| {
-        let requests = prop::collection::vec(model_request(keys.len()), REQUESTS);
-        (Just(keys), requests)
-    });
-    for _ in 0..SETS {
-        let (keys, requests) = sets.new_tree(&mut runner).unwrap().current();
-        let mut gate = Gate::new();
-        let tokens: Vec<(KeyId, String)> = keys.iter().map(|model| put(&mut gate, model)).collect();
-        for request in &requests {
-            cases += 1;
-            gate.clock.0.store(request.now, Ordering::SeqCst);
-            // The id of one key with the secret of another, checksum right.
-            let credential = combine(&tokens[request.key], &tokens[request.secret_of]);
-            let permissions: Vec<String> =
-                request.permissions.iter().map(|&p| p.to_owned()).collect();
-            let question = Question {
-                workspace: request.workspace,
-                permissions: &permissions,
-                source: request.source.map(|s| parse_source(s).unwrap()),
-                ..question(&credential)
-            };
-            let found = runtime.block_on(reason(&gate, &question)).unwrap();
-            let wanted = broken(&keys[request.key], request, expected(&keys, request));
-            if found != wanted {
-                return Err(format!(
-                    "{keys:?}\n{request:?}\nfound {found:?}, wanted {wanted:?}"
-                ));
-            }
-        }
-    }
-    Ok(cases)
-}
-
-fn put(gate: &mut Gate, model: &ModelKey) -> (KeyId, String) {
-    let mut key = key();
-    key.workspace = WorkspaceId::parse(model.workspace).unwrap();
-    key.disabled = model.disabled;
-    key.permissions = PermissionSet::new(model.permissions.iter().copied());
-    key.ip_allowlist = IpAllowlist::parse(&model.allowlist).unwrap();
-    key.expire_time = model.expires.map(at);
-    let id = key.id;
-    let token = gate.put_new(key);
-    if model.deleted {
-        gate.apply(RecordId::Key(id), Stored::Gone);
-    }
-    (id, token)
-}
-
+/// The id of one key with the secret of another, checksum right.
 fn combine((id, _): &(KeyId, String), (_, token): &(KeyId, String)) -> String {
     let digits: [u8; 43] = token.rsplit('_').next().unwrap().as_bytes()[..43]
         .try_into()
@@ -220,53 +49,6 @@ fn combine((id, _): &(KeyId, String), (_, token): &(KeyId, String)) -> String {
         std::str::from_utf8(&digits).unwrap(),
         std::str::from_utf8(&crc).unwrap()
     )
-}
-
-#[test]
-fn the_checker_decides_as_the_naive_model_does() {
-    let cases = compare(|_, _, wanted| wanted).unwrap();
-    assert!(cases >= 100_000, "{cases}");
-}
-
-/// The comparison sees each of these when it is got wrong.
-#[test]
-fn the_comparison_catches_a_wrong_model() {
-    type Mutant = fn(&ModelKey, &ModelRequest, Reason) -> Reason;
-    let mutants: [(&str, Mutant); 4] = [
-        ("expiry is inclusive", |key, request, wanted| {
-            if wanted == Reason::KeyExpired && key.expires == Some(request.now) {
-                Reason::Ok
-            } else {
-                wanted
-            }
-        }),
-        ("permission before source", |_, _, wanted| {
-            if wanted == Reason::SourceDenied {
-                Reason::PermissionDenied
-            } else {
-                wanted
-            }
-        }),
-        (
-            "expired before disabled",
-            |key, request, wanted| match wanted {
-                Reason::KeyDisabled if key.expires.is_some_and(|end| request.now >= end) => {
-                    Reason::KeyExpired
-                }
-                wanted => wanted,
-            },
-        ),
-        (
-            "an unknown source passes a list",
-            |_, request, wanted| match wanted {
-                Reason::SourceDenied if request.source.is_none() => Reason::Ok,
-                wanted => wanted,
-            },
-        ),
-    ];
-    for (name, mutant) in mutants {
-        assert!(compare(mutant).is_err(), "{name} went unseen");
-    }
 }
 
 #[tokio::test]

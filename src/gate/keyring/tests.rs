@@ -36,6 +36,89 @@ async fn a_slot_lives_as_long_as_its_secret_is_the_same() {
     assert!(!Arc::ptr_eq(&before[0], &slots(&keyring, key.id)[0]));
 }
 
+/// The end of an overlap is no part of what was proved: callers of the old secret go on without argon2. What is proved of
+/// one secret never counts for another, nor for the same one come back.
+#[tokio::test]
+async fn a_reset_keeps_the_old_secrets_slot_through_its_overlap_and_no_longer() {
+    let mut gate = Gate::new();
+    let key = key();
+    let (_, first) = issue(&key);
+    let (_, mut second) = issue(&key);
+    second.id = 2;
+    let until = |secret: &Secret, end| Secret {
+        expire_time: Some(at(end)),
+        ..secret.clone()
+    };
+    let keyring = gate.keyring.reader();
+    gate.put(key.clone(), vec![first.clone()]);
+    let before = slots(&keyring, key.id);
+
+    gate.put(key.clone(), vec![until(&first, 50), second.clone()]);
+    let overlapping = slots(&keyring, key.id);
+    assert_eq!(overlapping.len(), 2);
+    assert!(Arc::ptr_eq(&before[0], &overlapping[0]));
+    assert!(!Arc::ptr_eq(&before[0], &overlapping[1]));
+    // The end itself is that of the record, also when it is read back.
+    gate.put(key.clone(), vec![until(&first, 20), second.clone()]);
+    assert!(Arc::ptr_eq(&before[0], &slots(&keyring, key.id)[0]));
+    let Found::Record(record) = keyring.record(key.id) else {
+        panic!("the record is there")
+    };
+    assert_eq!(record.secrets, [until(&first, 20), second.clone()]);
+
+    // A record with the same id of the secret, but another verifier, is another secret.
+    let (_, mut forged) = issue(&key);
+    forged.id = first.id;
+    gate.put(key.clone(), vec![until(&forged, 20), second.clone()]);
+    assert!(!Arc::ptr_eq(&before[0], &slots(&keyring, key.id)[0]));
+    assert!(Arc::ptr_eq(&overlapping[1], &slots(&keyring, key.id)[1]));
+
+    gate.put(key.clone(), vec![second.clone()]);
+    assert!(Arc::ptr_eq(&overlapping[1], &slots(&keyring, key.id)[0]));
+    // Back to the first one: what was remembered of it went with it.
+    gate.put(key.clone(), vec![first, second]);
+    let back = slots(&keyring, key.id);
+    assert!(!Arc::ptr_eq(&before[0], &back[0]));
+    assert!(Arc::ptr_eq(&overlapping[1], &back[1]));
+
+    // Archiving takes the slots away; a record that brings the key back, from wherever, starts unproved.
+    let secrets = vec![back[1].secret.clone()];
+    gate.put(key.clone(), Vec::new());
+    gate.put(key.clone(), secrets);
+    assert!(!Arc::ptr_eq(&overlapping[1], &slots(&keyring, key.id)[0]));
+}
+
+#[tokio::test]
+async fn archived_keys_stand_in_the_order_of_their_archiving() {
+    let mut gate = Gate::new();
+    let keyring = gate.keyring.reader();
+    let workspace = WorkspaceId::default_workspace();
+    let mut keys = [key(), key(), key()];
+    for key in &keys {
+        gate.put_new(key.clone());
+    }
+    assert_eq!(keyring.archived(&workspace), []);
+    for (key, time) in keys.iter_mut().zip([30, 10, 20]) {
+        key.archive_time = Some(at(time));
+        gate.put(key.clone(), Vec::new());
+    }
+    let ids = |order: [usize; 3]| order.map(|place| keys[place].id);
+    assert_eq!(keyring.archived(&workspace), ids([1, 2, 0]));
+    assert!(keyring.has_keys(&workspace));
+    // An edit of an archived key, were there one, is no second archiving.
+    gate.put(keys[1].clone(), Vec::new());
+    assert_eq!(keyring.archived(&workspace), ids([1, 2, 0]));
+    gate.apply(RecordId::Key(keys[2].id), Stored::Gone);
+    gate.apply(
+        RecordId::Key(keys[0].id),
+        Stored::Unreadable("garbage".into()),
+    );
+    assert_eq!(keyring.archived(&workspace), [keys[1].id]);
+    gate.apply(RecordId::Key(keys[1].id), Stored::Gone);
+    assert_eq!(keyring.archived(&workspace), []);
+    assert!(!keyring.has_keys(&workspace));
+}
+
 #[tokio::test]
 async fn a_list_is_in_the_order_of_creation_and_pages_lose_nothing() {
     let mut gate = Gate::new();
