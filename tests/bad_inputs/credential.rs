@@ -24,7 +24,7 @@ fn basic(user: &str, password: &str) -> String {
 }
 
 /// How many times argon2 has run.
-fn argon2_runs(server: &Server) -> f64 {
+pub fn argon2_runs(server: &Server) -> f64 {
     server
         .metric("portcullis_argon2_runs_total", "")
         .unwrap_or(0.0)
@@ -51,7 +51,7 @@ async fn decide(gate: &Clients, what: &str, request: CheckRequest) -> CheckRespo
     one
 }
 
-async fn denies(gate: &Clients, what: &str, request: CheckRequest, reason: Reason) {
+pub async fn denies(gate: &Clients, what: &str, request: CheckRequest, reason: Reason) {
     let answer = decide(gate, what, request).await;
     assert!(!answer.allowed, "{what}: never ALLOW");
     assert_eq!(answer.reason(), reason, "{what}");

@@ -12,8 +12,9 @@ use portcullis::proto::v1::{
 use prost_types::{FieldMask, Timestamp};
 use tonic::Code;
 
-use crate::support::{
-    Clients, Server, assert_refused, check, clients, key, key_named, reason_of, update,
+use crate::{
+    support::{Clients, Server, assert_refused, check, clients, key, key_named, reason_of, update},
+    unchanged,
 };
 
 /// A server with one good key, to write bad things to.
@@ -43,6 +44,7 @@ impl Scene {
 
     /// Asserts that no key can be created like this, and none changed to it.
     async fn refuses(&self, what: &str, key: Key, mask: &str, field: &str) {
+        let before = self.gate.revision().await;
         let create = CreateKeyRequest {
             parent: "workspaces/default".into(),
             key: Some(key.clone()),
@@ -84,6 +86,7 @@ impl Scene {
             .expect("the key is there")
             .into_inner();
         assert_eq!(key, self.key, "{what}: a refused change changes nothing");
+        unchanged(what, &self.gate, &before).await;
     }
 
     /// The list as stored, after Create and after Update.

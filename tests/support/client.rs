@@ -127,6 +127,11 @@ impl Clients {
             .into_inner()
     }
 
+    /// Where the gate's store stands.
+    pub async fn revision(&self) -> String {
+        self.ask(check("")).await.revision
+    }
+
     /// Asks.
     ///
     /// # Panics

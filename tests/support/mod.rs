@@ -6,12 +6,14 @@
 #![allow(unused_imports, reason = "each suite uses a part of it")]
 
 mod client;
+mod mutation;
 pub mod records;
 mod refusal;
 mod server;
 mod tools;
 
 pub use client::{Clients, Token, check, check_request, clients, key, key_named, update};
+pub use mutation::{Answer, Mutation};
 pub use refusal::{assert_refused, reason_of};
 pub use server::{Address, Exit, Server, Setup};
 pub use tools::{Missing, grpcurl, not_run, python, unshare};

@@ -20,7 +20,7 @@ use crate::{
         time::Timestamp,
     },
     gate::{
-        clock::{Clock as _, SystemClock},
+        clock::Clock,
         keyring::{Found, Keyring},
     },
     store::{Direction, EventRecord, FoundEvent, RecordId},
@@ -42,7 +42,7 @@ pub enum Form {
 /// nothing but the pieces of one step; dropping it ends it.
 pub struct Export {
     walk: Walk,
-    clock: std::sync::Arc<SystemClock>,
+    clock: std::sync::Arc<dyn Clock>,
     keyring: Keyring,
     /// `None` once it has ended, and while a step is made of it.
     writer: Option<Box<Writer>>,
