@@ -168,7 +168,7 @@ impl Management {
         let overlap = overlap()?;
         let mut issued = None;
         let changed = self
-            .change_key(call, target, |record, _, now| {
+            .change_key(call, target, |record, workspace, now| {
                 refuse_archived(record)?;
                 let newest = record.secrets.iter().map(|secret| secret.id).max();
                 let id = newest.map_or(1, |newest| newest + 1);
@@ -178,7 +178,12 @@ impl Management {
                     .into_iter()
                     .chain([sealed])
                     .collect();
-                Ok(changed_to(record, record.key.clone(), secrets))
+                // The token is issued now, so it begins as the workspace's tokens do now.
+                let key = Key {
+                    token_prefix: workspace.token_prefix.clone(),
+                    ..record.key.clone()
+                };
+                Ok(changed_to(record, key, secrets))
             })
             .await?;
         match changed {

@@ -25,7 +25,7 @@ pub struct Key {
     pub description: Box<str>,
     /// The principal that created it.
     pub owner: Arc<str>,
-    /// What its token began with when it was issued.
+    /// What its newest token began with when it was issued.
     pub token_prefix: TokenPrefix,
     /// Check refuses it.
     pub disabled: bool,
