@@ -273,6 +273,36 @@ async fn a_call_that_changes_nothing_writes_nothing_under_its_id() {
     assert_eq!(gate.revision().await, before);
 }
 
+/// A client that lost the answer to its enable, which changed nothing, asks again after somebody has disabled the key: the
+/// key must stay disabled.
+#[tokio::test]
+async fn a_call_that_changed_nothing_changes_nothing_when_it_comes_again_later() {
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let data = scratch.path().join("data");
+    let server = Setup::new().data_dir(&data).start();
+    let (admin, _) = clients(&server);
+    let made = admin.create("first", &["sms.send"]).await;
+    let name = made.key.expect("a key").name;
+    let enable = Mutation::enable(&name).with_id("late");
+    let first = enable.done(&admin).await;
+    Mutation::disable(&name).done(&admin).await;
+    assert_eq!(enable.done(&admin).await, first);
+    assert_eq!(get(&admin, &name).await.state(), State::Disabled);
+    assert_refused(
+        "another call under the id",
+        Mutation::disable(&name).with_id("late").send(&admin).await,
+        Code::AlreadyExists,
+        ErrorReason::RequestIdReused,
+        &[],
+    );
+    assert!(server.stop().status.success());
+
+    let server = Setup::new().data_dir(&data).start();
+    let (admin, _) = clients(&server);
+    assert_eq!(enable.done(&admin).await, first);
+    assert_eq!(get(&admin, &name).await.state(), State::Disabled);
+}
+
 /// Of many that come at once one is made, and all answer the same but for the secret, which one of them shows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_comes_many_times_at_once_is_made_once() {

@@ -123,6 +123,8 @@ const TABLE: &[(&str, &str, Of, &str)] = &[
     ("UpdateKey",             "system",  Another,  "+ ++ppp ppppp p"),
     ("UpdateKey",             "system",  Root,     "+ ggppp ppppp p"),
     ("UpdateKey",             "system",  Missing,  "n nnppp ppppp p"),
+    ("UpdateKey to a root",    "system",  Own,      "+ ggg.. ..... ."),
+    ("UpdateKey to a root",    "system",  Another,  "+ ggppp ppppp p"),
 
     ("EnableKey",             "acme",    Own,      "+ +++.. +++.. ."),
     ("EnableKey",             "acme",    Another,  "+ ++ppp ++ppp p"),
@@ -289,6 +291,13 @@ async fn make(by: &Clients, call: &str, on: &On) -> Result<(), Status> {
                 ..key_named("changed", &[])
             };
             keys.update_key(update(changed, &["display_name"])).await?;
+        }
+        "UpdateKey to a root" => {
+            let changed = Key {
+                name,
+                ..key_named("", &["*"])
+            };
+            keys.update_key(update(changed, &["permissions"])).await?;
         }
         "EnableKey" => {
             let request = EnableKeyRequest {

@@ -21,12 +21,10 @@ const ROWS: &[&str] = &[
 
 /// The rows that cannot be asked from outside yet, and why. The ones between the ranges above are Envoy's, the
 /// wire's, a store's contents or settings, and come with those.
-const NOT_HERE: &[(&str, &str)] = &[
-    (
-        "76",
-        "a clock cannot be stepped back from outside; src/gate tests it on its own clock",
-    ),
-];
+const NOT_HERE: &[(&str, &str)] = &[(
+    "76",
+    "a clock cannot be stepped back from outside; src/gate tests it on its own clock",
+)];
 
 #[test]
 fn every_row_is_here_or_has_its_reason() {

@@ -76,10 +76,17 @@ impl Clock for ManualClock {
     }
 }
 
+/// The scene's first moment, in seconds.
+const START: u64 = 2_000_000_000;
+
 /// A minute of the scene.
 pub fn at(minute: Minute) -> Timestamp {
-    const START: u64 = 2_000_000_000;
     Timestamp::from_unix_nanos((START + minute * 60) * 1_000_000_000)
+}
+
+/// Which minute of the scene a time is.
+pub fn minute(time: Timestamp) -> Minute {
+    (u64::try_from(time.seconds()).expect("after 1970") - START) / 60
 }
 
 /// What a store begins with: a credential of each kind, sealed once for all scenes.

@@ -487,7 +487,7 @@ async fn a_portion_of_events_is_bounded_in_number_and_size() {
     let directory = directory_of(0).await;
     let store = EmbeddedStore::open(directory.path()).unwrap();
     let commit = async |resource: &str| {
-        let mut batch = batch(vec![], vec![]);
+        let mut batch = batch(vec![], vec![write_key(1)]);
         batch.event.resource = resource.to_owned();
         store.commit(batch).await.unwrap();
     };
