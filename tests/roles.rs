@@ -97,10 +97,10 @@ const TABLE: &[(&str, &str, Of, &str)] = &[
     ("CreateKey of an owner", "system",  Of::None, "+ +++pp ppppp p"),
     ("CreateKey of an asker", "system",  Of::None, "+ +ggpp ppppp p"),
 
-    ("ListKeys",              "acme",    Of::None, "+ ++p+p ++p+p p"),
-    ("ListKeys",              "other",   Of::None, "+ ++p+p ppppp p"),
-    ("ListKeys",              "system",  Of::None, "+ ++p+p ppppp p"),
-    ("ListKeys",              "nowhere", Of::None, "n nnpnp ppppp p"),
+    ("ListKeys",              "acme",    Of::None, "+ ++++p ++++p p"),
+    ("ListKeys",              "other",   Of::None, "+ ++++p ppppp p"),
+    ("ListKeys",              "system",  Of::None, "+ ++++p ppppp p"),
+    ("ListKeys",              "nowhere", Of::None, "n nnnnp ppppp p"),
 
     ("GetKey",                "acme",    Own,      "+ +++.. +++.. ."),
     ("GetKey",                "acme",    Another,  "+ ++p+p ++p+p p"),

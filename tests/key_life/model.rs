@@ -41,6 +41,7 @@ pub enum Mutant {
     LastRootMayGo,
     TwoEvents,
     NoOpIsAChange,
+    NoOpIsForgotten,
     AnyEtag,
     ForceNotNeeded,
     ExpiryIsInclusive,
@@ -55,7 +56,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::ArchivedKeyStaysGood,
         Self::ArchiveLimitForgotten,
         Self::ReplayChangesAgain,
@@ -75,6 +76,7 @@ impl Mutant {
         Self::LastRootMayGo,
         Self::TwoEvents,
         Self::NoOpIsAChange,
+        Self::NoOpIsForgotten,
         Self::AnyEtag,
         Self::ForceNotNeeded,
         Self::ExpiryIsInclusive,
@@ -565,17 +567,31 @@ impl Model {
             self.events.push(event.clone());
         }
         self.events.push(event);
-        if !call.request_id.is_empty() {
-            self.done
-                .retain(|done| (&*done.actor, done.request_id) != (&caller.name, call.request_id));
-            self.done.push(Done {
-                actor: caller.name.clone(),
-                request_id: call.request_id,
-                method: call.op.method(),
-                body: call.body(),
-                at: self.now,
-                reply: reply.clone(),
-            });
+        self.remember(caller, call, &reply);
+        reply
+    }
+
+    /// Makes a call known by its request id.
+    fn remember(&mut self, caller: &Caller, call: &Call, reply: &Reply) {
+        if call.request_id.is_empty() {
+            return;
+        }
+        self.done
+            .retain(|done| (&*done.actor, done.request_id) != (&caller.name, call.request_id));
+        self.done.push(Done {
+            actor: caller.name.clone(),
+            request_id: call.request_id,
+            method: call.op.method(),
+            body: call.body(),
+            at: self.now,
+            reply: reply.clone(),
+        });
+    }
+
+    /// Answers a call that finds everything as it wants it: no revision, no event, but the call is known.
+    fn keep(&mut self, caller: &Caller, call: &Call, reply: Reply) -> Reply {
+        if !self.is(Mutant::NoOpIsForgotten) {
+            self.remember(caller, call, &reply);
         }
         reply
     }

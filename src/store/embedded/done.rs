@@ -31,13 +31,28 @@ pub(super) fn find(
     Ok(((time.seconds(), time.nanos()) >= oldest).then_some(done))
 }
 
+/// What a mutation did.
+pub(super) struct Outcome {
+    /// The revision that it made, or that it found.
+    pub(super) revision: Revision,
+    /// Where the store then stood. Of a mutation that only found something it is later than `revision`.
+    pub(super) head: Revision,
+    /// When.
+    pub(super) time: Timestamp,
+    /// The record that it answers.
+    pub(super) record: Option<Vec<u8>>,
+}
+
 /// Keeps what a mutation did, and drops a few that have expired.
 pub(super) fn write(
     transaction: &WriteTransaction,
     mutation: Mutation,
-    revision: Revision,
-    time: Timestamp,
-    record: Option<Vec<u8>>,
+    Outcome {
+        revision,
+        head,
+        time,
+        record,
+    }: Outcome,
 ) -> Result<(), StoreError> {
     let Mutation { id, fingerprint } = mutation;
     let mut known = transaction.open_table(DONE).map_err(failed)?;
@@ -46,7 +61,7 @@ pub(super) fn write(
     let expired = known.insert(&id.0, &*bytes).map_err(failed)?;
     let expired = expired
         // One that cannot be read was not written over.
-        .and_then(|bytes| codec::decode_done(bytes.value(), revision).ok())
+        .and_then(|bytes| codec::decode_done(bytes.value(), head).ok())
         .map(|(_, time)| time);
     if let Some(time) = expired {
         let row = (time.seconds(), time.nanos(), &id.0);

@@ -9,7 +9,7 @@ use redb::{Database, ReadableTable as _, Table, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    done,
+    done::{self, Outcome},
     quiet::{KeyWrites, Staged},
     tables::{DONE, EVENTS, META, META_HEAD, RECORDS, encode_row, failed},
 };
@@ -226,7 +226,7 @@ fn write_batch(
     let mut records = transaction.open_table(RECORDS).map_err(failed)?;
     check(transaction, &records, &batch, head, key_writes, staged)?;
     if batch.writes.is_empty() {
-        return remember(transaction, &records, batch);
+        return remember(transaction, &records, batch, head);
     }
     let Batch {
         reads: _,
@@ -256,7 +256,13 @@ fn write_batch(
     }
 
     if let Some(mutation) = mutation {
-        done::write(transaction, mutation, revision, event.time, first)?;
+        let outcome = Outcome {
+            revision,
+            head: revision,
+            time: event.time,
+            record: first,
+        };
+        done::write(transaction, mutation, outcome)?;
     }
     let mut events = transaction.open_table(EVENTS).map_err(failed)?;
     let bytes = codec::events::encode_event(revision, &event);
@@ -274,6 +280,7 @@ fn remember(
     transaction: &WriteTransaction,
     records: &Records<'_>,
     batch: Batch,
+    head: Revision,
 ) -> Result<Effect, Refusal> {
     let Some((id, Some(revision))) = batch.reads.into_iter().next() else {
         let why = "a batch that writes nothing must have read something".to_owned();
@@ -282,7 +289,13 @@ fn remember(
     let record = records.get(&*encode_row(&id)).map_err(failed)?;
     let record = record.map(|bytes| bytes.value().to_vec());
     if let Some(mutation) = batch.mutation {
-        done::write(transaction, mutation, revision, batch.event.time, record)?;
+        let outcome = Outcome {
+            revision,
+            head,
+            time: batch.event.time,
+            record,
+        };
+        done::write(transaction, mutation, outcome)?;
     }
     Ok(Effect::Remembered(revision))
 }

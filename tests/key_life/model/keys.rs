@@ -109,7 +109,7 @@ impl Model {
             return self.delete_key(caller, call, before);
         };
         if after == before && !self.is(Mutant::NoOpIsAChange) {
-            return Ok(Reply::Key(Box::new(before), false));
+            return Ok(self.keep(caller, call, Reply::Key(Box::new(before), false)));
         }
         if !self.is(Mutant::SupersetOfBeforeOnly) {
             self.require_cover(caller, &after)?;
@@ -171,6 +171,7 @@ impl Model {
             Op::EnableKey(..) => after.disabled = false,
             Op::DisableKey(..) => after.disabled = true,
             Op::ResetSecret(_, _, overlap) => {
+                after.prefix = self.workspaces[before.workspace()].prefix;
                 let newest = before.secrets.iter().max_by_key(|secret| secret.id);
                 // None only in an archived key, which only a mutant resets.
                 let newest = newest.copied().unwrap_or(Secret {

@@ -52,7 +52,7 @@ impl Model {
         let before = self.find_workspace(workspace, etag)?.clone();
         let after = before.with(fields);
         if after == before {
-            return Ok(Reply::Workspace(before));
+            return Ok(self.keep(caller, call, Reply::Workspace(before)));
         }
         let mut asked = self.keys.values().filter(|key| {
             key.workspace() == workspace
