@@ -1,11 +1,12 @@
-//! The README's console blocks, run as they are written, in order, in one shell: what a newcomer pastes must work.
+//! The console blocks of the README and of the examples' walk-throughs, run as they are written, each document's in order
+//! in one shell: what a newcomer pastes must work.
 //!
 //! In a block tagged `console`, a line that begins with `$ ` is a command (it goes on over the next lines while bash
 //! finds it unfinished, with or without a `> ` in front); the lines below it are what it prints. There `…` stands for
 //! anything, and white space for any white space. A command without output shown must succeed; what one with output
 //! shown must do is print that. Blocks with another tag, and the command `tests/run`, are not run.
 //!
-//! The ports are the README's own, so all of it happens in a network namespace that has nothing but a loopback. The
+//! The ports are the documents' own, so all of it happens in a network namespace that has nothing but a loopback. The
 //! command `cargo run --release` is run as written, too; but `cargo` is found on the PATH as a few lines of shell that
 //! start the binary under test in the background, and return once it is ready.
 
@@ -19,7 +20,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// A command of the README and what it is shown to print.
+/// A command of a document and what it is shown to print.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Step {
     line: usize,
@@ -163,6 +164,11 @@ fn run(steps: &[Step], grpcurl: Option<&Path>) -> Result<Vec<Ran>, support::Miss
     ] {
         symlink(binary, link).expect("a link");
     }
+    symlink(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/deploy"),
+        home.join("deploy"),
+    )
+    .expect("a link");
     if let Some(grpcurl) = grpcurl {
         symlink(grpcurl, tools.join("grpcurl")).expect("a link");
     }
@@ -213,7 +219,7 @@ fn run(steps: &[Step], grpcurl: Option<&Path>) -> Result<Vec<Ran>, support::Miss
     Ok(ran)
 }
 
-/// What differs from what the README shows.
+/// What differs from what the document shows.
 fn differences(steps: &[Step], ran: &[Ran]) -> Vec<String> {
     steps
         .iter()
@@ -230,16 +236,18 @@ fn differences(steps: &[Step], ran: &[Ran]) -> Vec<String> {
         .collect()
 }
 
-#[test]
-fn the_readme_can_be_pasted() {
-    let readme =
-        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("a README");
-    let steps = steps(&readme);
+/// Runs a document of the repository; panics with whatever is not as it shows.
+#[track_caller]
+fn paste(document: &Path) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
+    let markdown = fs::read_to_string(path).expect("the document can be read");
+    let steps = steps(&markdown);
     assert!(
         steps
             .iter()
             .any(|step| step.command == "cargo run --release"),
-        "the README starts the server in a console block: {steps:?}"
+        "{}: starts the server in a console block: {steps:?}",
+        document.display()
     );
     let uses_grpcurl = steps.iter().any(|step| step.command.contains("grpcurl"));
     let grpcurl = if uses_grpcurl {
@@ -254,7 +262,29 @@ fn the_readme_can_be_pasted() {
         return;
     };
     let differences = differences(&steps, &ran);
-    assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+    assert!(
+        differences.is_empty(),
+        "{}\n{}",
+        document.display(),
+        differences.join("\n\n")
+    );
+}
+
+#[test]
+fn the_readme_can_be_pasted() {
+    paste("README.md".as_ref());
+}
+
+#[test]
+fn every_example_can_be_pasted() {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/examples");
+    let mut count = 0;
+    for example in fs::read_dir(examples).expect("there are examples") {
+        let name = example.expect("it can be read").file_name();
+        paste(&Path::new("deploy/examples").join(name).join("README.md"));
+        count += 1;
+    }
+    assert!(count > 0, "there is an example");
 }
 
 #[test]
