@@ -117,7 +117,8 @@ impl From<Failure> for Status {
             Failure::GrantExceedsCaller => status(
                 Code::PermissionDenied,
                 ErrorReason::GrantExceedsCaller,
-                "a system key is changed only by a caller that holds all its permissions, before and after",
+                "a system key is made or changed only by a caller with all its permissions, that may call from wherever it \
+                 may and lasts as long, before and after",
             ),
             Failure::NotFound(resource) => status_with(
                 Code::NotFound,

@@ -140,7 +140,7 @@ const fn words(reason: Reason) -> &'static str {
         Reason::Unspecified => "the server gave no reason",
         Reason::Ok => "the key opens the call",
         Reason::InvalidCredential => {
-            "no key's token: malformed, unknown, of another workspace, or with a wrong secret"
+            "no key's token: malformed, unknown, archived, of another workspace, or with a wrong secret"
         }
         Reason::KeyDisabled => "the key is disabled",
         Reason::KeyExpired => "the key has expired",

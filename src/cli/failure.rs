@@ -166,6 +166,10 @@ fn hint(
             }
             "keys are looked for in the workspace `default` unless --workspace names another"
         }
+        // Of a key out of reach it is not told whether it exists, so this may be the wrong workspace just the same.
+        Some(ErrorReason::CallerNotPermitted) if bare_key => {
+            "keys are looked for in the workspace `default` unless --workspace names another"
+        }
         Some(ErrorReason::ResourceNotFound) if resource.starts_with("workspaces/") => {
             "`workspace list` shows those there are, `workspace create` makes one"
         }
@@ -200,6 +204,10 @@ fn hint(
                 )
                 .into(),
             );
+        }
+        Some(ErrorReason::GrantExceedsCaller) => {
+            "your own credential must have all that the other has: if yours has an IP allowlist or an expiry, the other \
+             needs --ip within it and --expires no later"
         }
         Some(ErrorReason::LastRoot) => {
             "`key create -w system --permission '*'` makes another root; then this one can go"

@@ -125,10 +125,10 @@ pub(super) async fn run(args: KeyArgs, console: &mut Console<'_>) -> Result<Outc
 }
 
 impl KeyCommand {
-    /// True if it is about a key that is named without its workspace.
+    /// True if it is about keys, or a key, that are named without their workspace.
     fn names_bare_key(&self) -> bool {
         let key = match self {
-            Self::Create(_) | Self::List(_) => return false,
+            Self::Create(_) | Self::List(_) => return true,
             Self::Get(args) => &args.key,
             Self::Enable(args) => &args.key,
             Self::Update(args) => &args.key,

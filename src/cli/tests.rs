@@ -412,6 +412,8 @@ async fn each_refusal_comes_with_advice() {
             "workspaces/acme/keys/a\u{fffd} holds permissions: sms.send",
         ),
         ("LAST_ROOT", &[], "another root"),
+        ("GRANT_EXCEEDS_CALLER", &[], "--expires no later"),
+        ("CALLER_NOT_PERMITTED", &[], "unless --workspace"),
         ("REVISION_AHEAD", &[], "another store"),
     ] {
         let metadata = metadata.iter().map(|(name, value)| (*name, *value));

@@ -26,7 +26,7 @@ pub(super) struct Fields {
     /// All permissions that its keys may hold; may be repeated, and hold several between commas [default: any]
     #[arg(long, short, value_name = "P", value_delimiter = ',', value_parser = parse_item)]
     permission: Vec<String>,
-    /// How many archived keys it keeps, 1 to 1000 [default: 10]
+    /// How many archived keys it keeps, 1 to 1000; the ones archived first are deleted past it [default: 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=1_000), allow_negative_numbers = true)]
     archive_limit: Option<i32>,
     /// A file that holds the workspace, - for stdin; the flags beside it go before it
