@@ -129,7 +129,7 @@ impl From<Failure> for Status {
             Failure::Exists(resource) => status_with(
                 Code::AlreadyExists,
                 ErrorReason::ResourceExists,
-                format!("{resource} exists already"),
+                format!("{resource} exists, or did: an id is not used again"),
                 of(resource),
             ),
             Failure::EtagMismatch(resource) => status_with(
