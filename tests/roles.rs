@@ -8,9 +8,9 @@ use futures_util::future::join_all;
 use portcullis::proto::v1::{
     ArchiveKeyRequest, AwaitRevisionRequest, CreateKeyRequest, CreateWorkspaceRequest,
     DeleteKeyRequest, DeleteWorkspaceRequest, DisableKeyRequest, EnableKeyRequest,
-    EndOverlapRequest, ErrorReason, GetKeyRequest, GetWorkspaceRequest, Key, ListKeysRequest,
-    ListReplicasRequest, ListWorkspacesRequest, ResetSecretRequest, UpdateWorkspaceRequest,
-    Workspace,
+    EndOverlapRequest, ErrorReason, ExportEventsRequest, GetKeyRequest, GetWorkspaceRequest, Key,
+    ListEventsRequest, ListKeysRequest, ListReplicasRequest, ListWorkspacesRequest,
+    ResetSecretRequest, UpdateWorkspaceRequest, VerifyEventsRequest, Workspace,
 };
 use prost_types::{Duration, FieldMask};
 use support::{Clients, Server, Token, check, clients, key_named, reason_of, update};
@@ -212,6 +212,16 @@ const TABLE: &[(&str, &str, Of, &str)] = &[
     ("DeleteWorkspace",       "system",  Of::None, "r rpppp ppppp p"),
     ("DeleteWorkspace",       "nowhere", Of::None, "n npppp ppppp p"),
 
+    ("ListEvents",            "acme",    Of::None, "+ ++++p ++++p p"),
+    ("ListEvents",            "other",   Of::None, "+ ++++p ppppp p"),
+    ("ListEvents",            "system",  Of::None, "+ ++++p ppppp p"),
+    ("ListEvents",            "nowhere", Of::None, "+ ++++p ppppp p"),
+    ("ListEvents of all",     "-",       Of::None, "+ ++++p ++++p p"),
+    ("ExportEvents",          "acme",    Of::None, "+ ++++p ++++p p"),
+    ("ExportEvents",          "other",   Of::None, "+ ++++p ppppp p"),
+    ("ExportEvents of all",   "-",       Of::None, "+ ++++p ++++p p"),
+    ("VerifyEvents",          "-",       Of::None, "+ ++p+p ppppp p"),
+
     ("ListReplicas",          "",        Of::None, "+ ++p+p ppppp p"),
     ("AwaitRevision",         "",        Of::None, "+ ++p+p ppppp p"),
 
@@ -266,6 +276,7 @@ async fn make(by: &Clients, call: &str, on: &On) -> Result<(), Status> {
         mut keys,
         mut workspaces,
         mut fleet,
+        mut audit,
         check: mut checks,
         ..
     } = by.clone();
@@ -376,6 +387,22 @@ async fn make(by: &Clients, call: &str, on: &On) -> Result<(), Status> {
             };
             workspaces.delete_workspace(request).await?;
         }
+        "ListEvents" | "ListEvents of all" => {
+            let request = ListEventsRequest {
+                parent,
+                ..ListEventsRequest::default()
+            };
+            audit.list_events(request).await?;
+        }
+        "ExportEvents" | "ExportEvents of all" => {
+            let request = ExportEventsRequest {
+                parent,
+                ..ExportEventsRequest::default()
+            };
+            let mut pieces = audit.export_events(request).await?.into_inner();
+            while pieces.message().await?.is_some() {}
+        }
+        "VerifyEvents" => drop(audit.verify_events(VerifyEventsRequest::default()).await?),
         "ListReplicas" => drop(fleet.list_replicas(ListReplicasRequest {}).await?),
         "AwaitRevision" => {
             let revision = on.revision.clone();
@@ -516,6 +543,7 @@ fn the_table_is_whole() {
         include_str!("../proto/portcullis/v1/key_service.proto"),
         include_str!("../proto/portcullis/v1/workspace_service.proto"),
         include_str!("../proto/portcullis/v1/fleet_service.proto"),
+        include_str!("../proto/portcullis/v1/audit_service.proto"),
     ];
     let calls = services.iter().flat_map(|service| service.lines());
     let calls = calls.filter_map(|line| line.trim().strip_prefix("rpc "));
