@@ -49,7 +49,7 @@ Exit status:
   2  a wrong command line, or a question that nobody could be asked
   3  check: denied
 
-A variable that is set but empty counts as unset (PORTCULLIS_ROOT_TOKEN alone is refused when empty).";
+A variable that is set but empty counts as unset (an empty PORTCULLIS_ROOT_TOKEN or PORTCULLIS_TOKEN is refused).";
 
 /// Portcullis answers whether an API key opens a call, and manages the keys.
 ///

@@ -222,7 +222,9 @@ impl ClientFlags {
         server: &Server,
         console: &mut Console<'_>,
     ) -> Result<Option<MetadataValue<Ascii>>, Failure> {
-        let (token, source) = if let Some(value) = console.variable("PORTCULLIS_TOKEN") {
+        // An empty one is not taken for none: a script that failed to get its token would go on with the power of the admin
+        // socket or of root.
+        let (token, source) = if let Some(value) = (console.env)("PORTCULLIS_TOKEN") {
             (
                 Zeroizing::new(value.into_string().unwrap_or_default()),
                 "PORTCULLIS_TOKEN".to_owned(),

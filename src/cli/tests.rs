@@ -263,16 +263,27 @@ async fn a_token_may_be_given_as_an_authorization_value() {
 #[tokio::test]
 async fn an_empty_variable_counts_as_unset() {
     let mut world = World::new();
-    for name in [
-        "PORTCULLIS_TOKEN",
-        "PORTCULLIS_TOKEN_FILE",
-        "PORTCULLIS_SERVER",
-    ] {
+    for name in ["PORTCULLIS_TOKEN_FILE", "PORTCULLIS_SERVER"] {
         world.env.push((name, String::new()));
     }
     let ran = world.run(&["key", "get", KEY_ID]).await;
     assert_eq!(ran.status, 0, "{}", ran.err);
     assert!(world.calls()[0].starts_with("- "));
+}
+
+/// A script that failed to get its token must not go on with more power than that token has.
+#[tokio::test]
+async fn an_empty_token_is_not_taken_for_none() {
+    let mut world = World::new();
+    world.env = vec![("PORTCULLIS_TOKEN", String::new())];
+    let ran = world.run(&["key", "get", KEY_ID]).await;
+    assert_eq!(ran.status, 1);
+    assert!(
+        ran.err.contains("PORTCULLIS_TOKEN holds no token"),
+        "{}",
+        ran.err
+    );
+    assert!(world.calls().is_empty());
 }
 
 #[tokio::test]
