@@ -1,6 +1,6 @@
 //! Points in time, as the API carries them.
 
-use std::{fmt, time::Duration};
+use std::{fmt, num::NonZeroU32, time::Duration};
 
 use super::Invalid;
 
@@ -8,7 +8,9 @@ use super::Invalid;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp {
     seconds: i64,
-    nanos: u32,
+    /// The nanoseconds within the second, plus one. Never 0, so that an optional time takes no more room than a time: a key
+    /// has three of them.
+    nanos: NonZeroU32,
 }
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
@@ -27,7 +29,9 @@ impl Timestamp {
             return Err(Invalid::new("must lie in the years 1 to 9999"));
         }
         match u32::try_from(nanos) {
-            Ok(nanos) if u64::from(nanos) < NANOS_PER_SECOND => Ok(Self { seconds, nanos }),
+            Ok(nanos) if u64::from(nanos) < NANOS_PER_SECOND => {
+                Ok(Self::from_parts(seconds, nanos))
+            }
             _ => Err(Invalid::new("nanos must be 0 to 999,999,999")),
         }
     }
@@ -35,10 +39,16 @@ impl Timestamp {
     /// The point this many nanoseconds after 1970.
     #[must_use]
     pub const fn from_unix_nanos(nanos: u64) -> Self {
+        let seconds = (nanos / NANOS_PER_SECOND).cast_signed();
+        // A remainder below 10^9 fits.
+        Self::from_parts(seconds, (nanos % NANOS_PER_SECOND) as u32)
+    }
+
+    /// `nanos` is below 10^9.
+    const fn from_parts(seconds: i64, nanos: u32) -> Self {
         Self {
-            seconds: (nanos / NANOS_PER_SECOND).cast_signed(),
-            // A remainder below 10^9 fits.
-            nanos: (nanos % NANOS_PER_SECOND) as u32,
+            seconds,
+            nanos: NonZeroU32::MIN.saturating_add(nanos),
         }
     }
 
@@ -47,7 +57,7 @@ impl Timestamp {
     pub fn checked_add(self, span: Duration) -> Option<Self> {
         let seconds = self.seconds.checked_add_unsigned(span.as_secs())?;
         // Both are below 10^9, so the sum fits, and carries at most one second.
-        let nanos = self.nanos + span.subsec_nanos();
+        let nanos = self.nanos() + span.subsec_nanos();
         let carries = u64::from(nanos) >= NANOS_PER_SECOND;
         let nanos = u64::from(nanos) - if carries { NANOS_PER_SECOND } else { 0 };
         let seconds = seconds.checked_add(i64::from(carries))?;
@@ -63,17 +73,17 @@ impl Timestamp {
     /// Nanoseconds within the second, 0 to 999,999,999.
     #[must_use]
     pub const fn nanos(self) -> u32 {
-        self.nanos
+        self.nanos.get() - 1
     }
 }
 
 /// RFC 3339 in UTC.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::new(self.seconds, self.nanos.cast_signed()) {
+        match jiff::Timestamp::new(self.seconds, self.nanos().cast_signed()) {
             Ok(time) => write!(f, "{time}"),
             // Only the last day of year 9999, which jiff keeps for time zones.
-            Err(_) => write!(f, "{}.{:09}s", self.seconds, self.nanos),
+            Err(_) => write!(f, "{}.{:09}s", self.seconds, self.nanos()),
         }
     }
 }
@@ -114,6 +124,16 @@ mod tests {
         );
         assert_eq!(sum(at(MAX_SECONDS, 999_999_999), 0, 1), None);
         assert_eq!(sum(at(0, 0), u64::MAX, 999_999_999), None);
+    }
+
+    #[test]
+    fn an_optional_time_takes_no_more_room_than_a_time() {
+        assert_eq!(size_of::<Option<Timestamp>>(), size_of::<Timestamp>());
+        let last = Timestamp::new(0, 999_999_999).unwrap();
+        assert_eq!(
+            (last.nanos(), Timestamp::from_unix_nanos(0).nanos()),
+            (999_999_999, 0)
+        );
     }
 
     #[test]
