@@ -547,8 +547,10 @@ async fn failing(switch: &Arc<AtomicU8>) -> EmbeddedStore {
     let store = EmbeddedStore::open(directory.path()).unwrap();
     let writes = (1..=20_000).map(write_key).collect();
     store.commit(batch(vec![], writes)).await.unwrap();
-    let events = (0..5_000).map(|_| store.commit(batch(vec![], vec![])));
-    futures_util::future::join_all(events).await;
+    let events = (0..5_000).map(|_| store.commit(batch(vec![], vec![write_key(1)])));
+    for committed in futures_util::future::join_all(events).await {
+        committed.unwrap();
+    }
     drop(store);
 
     let memory = InMemoryBackend::new();
