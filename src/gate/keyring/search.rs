@@ -1,6 +1,9 @@
 //! Pages of the keys that somebody looks for.
 
-use std::cmp::Reverse;
+use std::{
+    cmp::Reverse,
+    time::{Duration, Instant},
+};
 
 use super::{
     Found, Keyring, ListPosition,
@@ -105,6 +108,11 @@ enum RowRank<'r> {
 /// Rows that a search reads before it lets others have the directory.
 const MOST_ROWS: usize = 2_048;
 
+/// Rows after which a search looks at the clock, and the longest that it then goes on: how long a row takes is up to who
+/// wrote the filter.
+const TIMED_ROWS: usize = 16;
+const LONGEST_HOLD: Duration = Duration::from_micros(500);
+
 /// Candidates that a search keeps beyond those that it needs before it looks which to drop.
 const PRUNE: usize = 512;
 
@@ -190,14 +198,20 @@ impl<'a> Scan<'a> {
             None => None,
         };
         self.filter.begin(listing);
+        let begun = Instant::now();
         let mut rows_read = 0;
         while rows_read < MOST_ROWS {
             let rows = listing.rows_after(self.read);
-            let Some(last) = rows.last() else {
+            if rows.is_empty() {
                 return false;
-            };
-            rows_read += rows.len();
+            }
             for row in rows {
+                rows_read += 1;
+                if rows_read % TIMED_ROWS == 0 && begun.elapsed() >= LONGEST_HOLD {
+                    // This row is the first of the next step.
+                    return true;
+                }
+                self.read = Some(row.position);
                 if owner.is_some_and(|owner| row.owner != owner) {
                     continue;
                 }
@@ -206,7 +220,6 @@ impl<'a> Scan<'a> {
                     return false;
                 }
             }
-            self.read = Some(last.position);
             // To fit long texts takes far longer than to filter.
             if self.ranker.is_some() {
                 break;
