@@ -33,7 +33,11 @@ impl Search {
     /// which keys stand.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        self.filter.is_everything() && self.owner.is_none() && self.is_in_order()
+        // In order or not, a query that nothing fits reads every key.
+        self.filter.is_everything()
+            && self.query.is_none()
+            && self.owner.is_none()
+            && self.is_in_order()
     }
 
     /// True if keys are sought in the order in which they stand, so that the first ones found are the page.

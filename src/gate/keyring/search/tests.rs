@@ -630,6 +630,29 @@ fn a_shared_value_is_asked_anew_once_its_token_means_another() {
     assert_eq!(found, [0, 4_999]);
 }
 
+/// A search that may read every key waits for its turn and runs off the runtime. In the order of the rows, too, a query may
+/// find nothing.
+#[test]
+fn only_a_search_that_ends_with_its_page_is_plain() {
+    let in_order = || ordered("create_time");
+    assert!(search("").is_plain() && in_order().is_plain());
+    let query = KeyQuery::parse("absent").expect("short enough");
+    for wide in [
+        Search {
+            query,
+            ..in_order()
+        },
+        Search {
+            owner: Some("someone".into()),
+            ..in_order()
+        },
+        ordered("create_time desc"),
+        search("state = DISABLED"),
+    ] {
+        assert!(!wide.is_plain(), "{wide:?}");
+    }
+}
+
 /// Rows are let go of again and again during a search, so that a change never waits for all of it.
 #[test]
 fn a_search_lets_go_of_the_directory_again_and_again() {
