@@ -19,6 +19,7 @@ pub mod ops;
 mod page;
 mod roots;
 pub mod server;
+mod shares;
 pub mod workspace_service;
 pub mod workspaces;
 

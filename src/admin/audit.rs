@@ -166,7 +166,8 @@ impl Management {
     ) -> Result<Export, Failure> {
         Sight::admit(&caller, &parent)?;
         let (asked, form) = asked()?;
-        Ok(Export::new(self, caller, parent, asked, form))
+        let share = self.exports.take(&caller.principal)?;
+        Ok(Export::new(self, share, caller, parent, asked, form))
     }
 
     /// Verifies the chain of all events, against a head that was kept elsewhere if there is one. `anchor` is asked for once

@@ -54,6 +54,8 @@ pub enum Failure {
         /// The permission or setting.
         field: String,
     },
+    /// The call would cost more than it is given: what there is too much of.
+    Limit(&'static str),
     /// A revision ahead of the store.
     RevisionAhead(Revision),
     /// A record that cannot be read.
@@ -193,6 +195,9 @@ impl From<Failure> for Status {
                     message,
                     [("resource", key), ("field", field)],
                 )
+            }
+            Failure::Limit(what) => {
+                status(Code::ResourceExhausted, ErrorReason::ResourceLimit, what)
             }
             Failure::RevisionAhead(revision) => status(
                 Code::FailedPrecondition,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     domain::{
-        event::{Action, Entity, FieldChange, key_changes, secrets_change},
+        event::{Action, DROPPED_FIELD, Entity, FieldChange, key_changes, secrets_change},
         grant::Act,
         id::{Revision, WorkspaceId},
         key::{Key, KeyRecord, State},
@@ -386,7 +386,7 @@ impl Management {
                 id,
             };
             proposal.changes.push(FieldChange {
-                field: "archived".to_owned(),
+                field: DROPPED_FIELD.to_owned(),
                 before: name.to_string(),
                 after: String::new(),
             });

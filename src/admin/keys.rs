@@ -1,5 +1,13 @@
 //! What can be done with keys.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
 use tokio::sync::Semaphore;
 
 use super::{
@@ -25,6 +33,17 @@ use crate::{
     gate::keyring::{Cursor, Found, Page, Search},
     store::{Done, RecordId, Stored, Write},
 };
+
+/// A search that takes longer is given up: others wait for it.
+const LONGEST_SEARCH: Duration = Duration::from_secs(2);
+
+struct SetOnDrop(Arc<AtomicBool>);
+
+impl Drop for SetOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// A key to create.
 #[derive(Debug, Clone)]
@@ -184,13 +203,14 @@ impl Management {
             Reach::All => None,
             Reach::Own(principal) => Some(principal),
         };
-        let Page { keys, next } = self.search(workspace, search, after, limit).await?;
+        let Page { keys, next } = self.search(caller, workspace, search, after, limit).await?;
         let views = keys.into_iter().map(|record| self.view(record));
         Ok((views.collect(), next))
     }
 
     async fn search(
         &self,
+        caller: &Caller,
         workspace: &WorkspaceId,
         search: Search,
         after: Option<Cursor>,
@@ -203,19 +223,26 @@ impl Management {
                 .keyring
                 .search(workspace, &search, after.as_ref(), limit));
         }
+        let _share = self.searches.take(&caller.principal)?;
         let broken = |_| Failure::Internal("a search ended without an answer");
         let permit = SEARCHING
             .acquire()
             .await
             .map_err(|_| Failure::Internal("there are no searches any more"))?;
         let (keyring, workspace) = (self.keyring.clone(), workspace.clone());
-        tokio::task::spawn_blocking(move || {
+        // Ends the search when its caller goes away.
+        let unwanted = Arc::new(AtomicBool::new(false));
+        let _end = SetOnDrop(unwanted.clone());
+        let begun = Instant::now();
+        let found = tokio::task::spawn_blocking(move || {
             // Given back when the search ends, also if nobody waits for it any more.
             let _permit = permit;
-            keyring.search(&workspace, &search, after.as_ref(), limit)
-        })
-        .await
-        .map_err(broken)
+            let stop = || unwanted.load(Ordering::Relaxed) || begun.elapsed() > LONGEST_SEARCH;
+            keyring.search_until(&workspace, &search, after.as_ref(), limit, stop)
+        });
+        found.await.map_err(broken)?.ok_or(Failure::Limit(
+            "the search took longer than 2 seconds; narrow the filter or the query",
+        ))
     }
 
     /// The record of a key within reach.

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use super::{Failure, call::Call};
+use super::{Failure, call::Call, shares::Shares};
 use crate::{
     domain::{
         Invalid,
@@ -29,6 +29,10 @@ pub struct Management {
     pub(super) keyring: Keyring,
     pub(super) fleet: Arc<Fleet>,
     pub(super) clock: Arc<dyn Clock>,
+    /// Searches that run or wait.
+    pub(super) searches: Arc<Shares>,
+    /// Exports that are open.
+    pub(super) exports: Arc<Shares>,
     /// Committed changes by call.
     mutations: Mutex<BTreeMap<&'static str, u64>>,
     /// Changes that the store did not acknowledge.
@@ -76,6 +80,16 @@ impl Management {
             keyring,
             fleet,
             clock,
+            searches: Shares::new(
+                "there are too many searches at once; wait for one to end",
+                64,
+                4,
+            ),
+            exports: Shares::new(
+                "there are too many exports at once; wait for one to end",
+                8,
+                2,
+            ),
             mutations: Mutex::default(),
             failed: AtomicU64::new(0),
         }

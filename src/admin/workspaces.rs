@@ -159,7 +159,7 @@ impl Management {
                 self.drop_oldest_archived(id, limit, None, &mut proposal);
             }
             if narrows(&found.workspace, &after) {
-                self.require_nothing_lost(&after).await?;
+                self.require_nothing_lost(&call.caller, &after).await?;
                 proposal.quiet = Some((id.clone(), seen));
             }
             match self.commit(call, proposal).await? {
@@ -273,8 +273,13 @@ impl Management {
 
     /// Goes on only if every key that may still be used holds what `after` declares. There may be a million, so another
     /// thread looks.
-    async fn require_nothing_lost(&self, after: &Workspace) -> Result<(), Failure> {
+    async fn require_nothing_lost(
+        &self,
+        caller: &Caller,
+        after: &Workspace,
+    ) -> Result<(), Failure> {
         let (keyring, after) = (self.keyring.clone(), after.clone());
+        let id = after.id.clone();
         let looked = tokio::task::spawn_blocking(move || {
             let found = keyring.find_key(&after.id, |key| {
                 key.archive_time.is_none() && lost(&after, key).is_some()
@@ -286,6 +291,11 @@ impl Management {
             .await
             .map_err(|_| Failure::Internal("looking through a workspace's keys failed"))?;
         match found {
+            // Which key it is, is for those who may see keys.
+            Some(_) if !caller.may(Act::KeysRead, &id) => Err(Failure::DeclarationInUse {
+                key: of_workspace(&id),
+                field: "what one of its keys has".to_owned(),
+            }),
             Some((key, field)) => Err(Failure::DeclarationInUse { key, field }),
             None => Ok(()),
         }

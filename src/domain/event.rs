@@ -31,6 +31,9 @@ pub struct Event {
     pub request_id: String,
 }
 
+/// The field under which an event names the archived keys that its change deleted.
+pub const DROPPED_FIELD: &str = "archived";
+
 /// What kind of change an event tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {

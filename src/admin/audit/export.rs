@@ -11,7 +11,7 @@ use super::{
     walk::Walk,
 };
 use crate::{
-    admin::{Failure, caller::Caller, mutation::Management},
+    admin::{Failure, caller::Caller, mutation::Management, shares::Share},
     domain::{
         chain::{Chain, ChainHead},
         grant::Act,
@@ -41,6 +41,8 @@ pub enum Form {
 /// An export on its way. It reads on only when it is asked for the next piece, so a client that takes its time holds
 /// nothing but the pieces of one step; dropping it ends it.
 pub struct Export {
+    /// However slow its client is, there are only so many.
+    _share: Share,
     walk: Walk,
     clock: std::sync::Arc<dyn Clock>,
     keyring: Keyring,
@@ -54,6 +56,7 @@ pub struct Export {
 impl Export {
     pub(super) fn new(
         management: &Management,
+        share: Share,
         caller: Caller,
         parent: Parent,
         asked: Asked,
@@ -77,6 +80,7 @@ impl Export {
             form,
         };
         Self {
+            _share: share,
             walk: Walk::new(management.store.clone(), None, Direction::OldestFirst),
             clock: management.clock.clone(),
             keyring,

@@ -6,7 +6,7 @@ use super::Parent;
 use crate::{
     admin::{Failure, caller::Caller},
     domain::{
-        event::{Entity, Event},
+        event::{DROPPED_FIELD, Entity, Event},
         grant::Act,
         id::{KeyId, WorkspaceId},
         name::{KeyName, parse_workspace},
@@ -76,7 +76,10 @@ impl Sight {
             return true;
         }
         match key {
-            Some(key) if self.caller.may(Act::KeysOwn, &workspace) => self.owns(key, &workspace),
+            // One that tells of other keys, which went when this one was archived, is not theirs alone.
+            Some(key) if self.caller.may(Act::KeysOwn, &workspace) && !tells_of_others(event) => {
+                self.owns(key, &workspace)
+            }
             _ => false,
         }
     }
@@ -98,6 +101,11 @@ impl Sight {
         self.own.insert(id, own);
         own
     }
+}
+
+fn tells_of_others(event: &Event) -> bool {
+    let mut fields = event.changes.iter().map(|change| &*change.field);
+    fields.any(|field| field == DROPPED_FIELD)
 }
 
 /// The workspace that an event belongs to, and the key.

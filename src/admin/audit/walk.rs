@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use crate::{
     admin::Failure,
     domain::id::Revision,
@@ -10,6 +12,8 @@ use crate::{
 
 /// Portions of the store that a step takes, each at most 512 events or about 1 MiB.
 const PORTIONS_A_STEP: usize = 4;
+/// The most steps that are read at once, whoever asks: each takes a thread.
+static READING: Semaphore = Semaphore::const_new(2);
 
 /// A way through the events.
 ///
@@ -46,6 +50,10 @@ impl Walk {
         if self.over {
             return Ok(step);
         }
+        let _permit = READING
+            .acquire()
+            .await
+            .map_err(|_| Failure::Internal("events are not read any more"))?;
         let mut portions = self
             .store
             .events(self.after, self.direction)

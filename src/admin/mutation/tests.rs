@@ -5,6 +5,7 @@ use tonic::{Code, Request, Status};
 use super::*;
 use crate::{
     admin::{
+        audit::{Asked, Parent, export::Form},
         bootstrap::{DataDirectory, initialise},
         caller::Caller,
         key_changes::{KeyEdit, Target},
@@ -428,4 +429,28 @@ async fn a_target_that_changed_meanwhile_is_decided_on_again() {
         .unwrap();
     assert_eq!(&*view.record.key.display_name, "by us");
     assert_eq!(&*view.record.key.description, "by another");
+}
+
+/// However slow their clients are: a caller has two exports open, and no more, until one ends.
+#[tokio::test]
+async fn a_caller_has_only_so_many_exports_open() {
+    let scene = Scene::new().await;
+    let (_, token) = scene
+        .create(&WorkspaceId::system(), PermissionSet::new(["*:audit.read"]))
+        .await;
+    let other = caller(&scene.checker, &token).await.unwrap();
+    let open = |by: &Caller| {
+        let now = scene.management.now();
+        let asked = || Ok((Asked::read("", "", now)?, Form::JsonLines));
+        scene
+            .management
+            .export_events(by.clone(), Parent::Any, asked)
+    };
+    let first = open(&scene.root).map_err(Status::from).unwrap();
+    let _second = open(&scene.root).map_err(Status::from).unwrap();
+    let refused = open(&scene.root).map(drop).map_err(Status::from);
+    assert_eq!(refused.unwrap_err().code(), Code::ResourceExhausted);
+    assert!(open(&other).is_ok(), "another has a share of its own");
+    drop(first);
+    assert!(open(&scene.root).is_ok());
 }

@@ -22,6 +22,8 @@ pub struct KeyQuery {
 
 /// The longest query, in characters.
 pub const MAX_QUERY: usize = 256;
+/// The most different words of a query: each costs a look at every text.
+pub const MAX_WORDS: usize = 16;
 const MIN_ID_PREFIX: usize = 3;
 const MIN_ID_PART: usize = 4;
 
@@ -42,13 +44,19 @@ impl KeyQuery {
     /// Reads words; `None`: there is none.
     ///
     /// # Errors
-    /// If the text has more than 256 characters.
+    /// If the text has more than 256 characters or 16 different words.
     pub fn parse(text: &str) -> Result<Option<Self>, Invalid> {
         // Bytes first, so that a megabyte is refused without counting its characters.
         if text.len() > MAX_QUERY * 4 || text.chars().count() > MAX_QUERY {
             return Err(Invalid::new("must have at most 256 characters"));
         }
-        let words: Vec<Word> = text.split_whitespace().map(Word::of).collect();
+        let mut texts: Vec<&str> = text.split_whitespace().collect();
+        texts.sort_unstable();
+        texts.dedup();
+        if texts.len() > MAX_WORDS {
+            return Err(Invalid::new("must have at most 16 different words"));
+        }
+        let words: Vec<Word> = texts.into_iter().map(Word::of).collect();
         Ok((!words.is_empty()).then_some(Self { words }))
     }
 }

@@ -73,7 +73,7 @@ impl KeyOrder {
 }
 
 /// A page of keys.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Page {
     /// The keys, each as it is when the page is put together.
     pub keys: Vec<KeyRecord>,
@@ -133,10 +133,27 @@ impl Keyring {
         after: Option<&Cursor>,
         limit: usize,
     ) -> Page {
+        self.search_until(workspace, search, after, limit, || false)
+            .unwrap_or_default()
+    }
+
+    /// The same, but `None` if `stop` says so meanwhile. It is asked after every few rows.
+    pub fn search_until(
+        &self,
+        workspace: &WorkspaceId,
+        search: &Search,
+        after: Option<&Cursor>,
+        limit: usize,
+        stop: impl Fn() -> bool,
+    ) -> Option<Page> {
         let mut scan = Scan::new(search, after, limit);
         // The writer that puts revocations in force needs the directory, too. So it is held for a few rows at a time, for
         // well below a millisecond, and never for the whole search.
-        while scan.step(self.directory().listing(workspace)) {}
+        while scan.step(self.directory().listing(workspace)) {
+            if stop() {
+                return None;
+            }
+        }
         let (found, more) = scan.finish();
         let next = found.last().cloned().filter(|_| more);
         // A key that went between the two looks is simply not listed; the page is shorter, and not the last.
@@ -147,7 +164,7 @@ impl Keyring {
                 Found::Unreadable | Found::Nothing => None,
             })
             .collect();
-        Page { keys, next }
+        Some(Page { keys, next })
     }
 }
 

@@ -700,3 +700,28 @@ fn rows_that_take_long_are_held_in_small_numbers() {
     // 70 texts of 1,000 characters a row are far more than a millisecond for 32 rows on any machine.
     assert!(holds >= 1_000 / 32, "{holds} holds");
 }
+
+/// A search that nobody wants any more ends at its next look, and answers nothing rather than a part.
+#[test]
+fn a_search_that_is_stopped_answers_nothing() {
+    let mut twin = Twin::new();
+    for number in 0..1_000 {
+        twin.put(key(number), Vec::new());
+    }
+    twin.announce();
+    let search = query("absent");
+    let looks = std::cell::Cell::new(0);
+    let stop = || {
+        looks.set(looks.get() + 1);
+        looks.get() == 2
+    };
+    let found = twin
+        .keyring
+        .search_until(&workspace(), &search, None, 10, stop);
+    assert!(found.is_none());
+    assert_eq!(looks.get(), 2, "it ended there");
+    let whole = twin
+        .keyring
+        .search_until(&workspace(), &search, None, 10, || false);
+    assert!(whole.is_some_and(|page| page.keys.is_empty()));
+}
