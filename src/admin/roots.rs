@@ -47,19 +47,8 @@ impl Management {
 
     /// A key whose record cannot be read is none.
     fn has_root_beside(&self, id: KeyId) -> bool {
-        const PAGE: usize = 100;
         let system = WorkspaceId::system();
-        let mut after = None;
-        loop {
-            let (records, next) = self.keyring.list_keys(&system, after, PAGE);
-            let mut keys = records.iter().map(|record| &record.key);
-            if keys.any(|key| key.id != id && key.is_root_in_force()) {
-                return true;
-            }
-            if next.is_none() {
-                return false;
-            }
-            after = next;
-        }
+        let beside = |key: &Key| key.id != id && key.is_root_in_force();
+        self.keyring.find_key(&system, beside).is_some()
     }
 }

@@ -49,7 +49,7 @@ impl Action {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Create, Self::Update, Self::Delete];
 
-    /// As the API writes it.
+    /// As the API and stored events write it: its spelling is for ever.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -75,7 +75,7 @@ impl Entity {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Key, Self::Workspace, Self::Store];
 
-    /// As the API writes it.
+    /// As the API and stored events write it: its spelling is for ever.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -15,8 +15,12 @@ use std::{
 use portcullis::{
     domain::{
         grant, id::KeyId, key::Key as RealKey, permission::PermissionSet, source::IpAllowlist,
+        time::Timestamp,
     },
-    gate::verify::VerifyPool,
+    gate::{
+        keyring::{KeyFilter, Search},
+        verify::VerifyPool,
+    },
 };
 
 use crate::{
@@ -194,9 +198,16 @@ impl Attack {
             }
             World::Real(scene, _) => {
                 let listed = WORKSPACES.map(|workspace| {
-                    let (records, next) = scene.keyring.list_keys(&id(workspace), None, 1_000);
-                    assert!(next.is_none(), "a page holds them all");
-                    records
+                    let plain = Search {
+                        filter: KeyFilter::everything(Timestamp::from_unix_nanos(0)),
+                        query: None,
+                        order: None,
+                        show_archived: true,
+                        owner: None,
+                    };
+                    let page = scene.keyring.search(&id(workspace), &plain, None, 1_000);
+                    assert!(page.next.is_none(), "a page holds them all");
+                    page.keys
                 });
                 let records = listed.into_iter().flatten();
                 records

@@ -1,12 +1,12 @@
-//! What administration lists, page by page.
+//! What administration asks of workspaces, and of all keys of one.
 
 use std::ops::Bound;
 
-use super::{Entry, Found, Keyring, ListPosition, directory::Listing};
+use super::{Entry, Keyring, ListPosition, directory::Listing};
 use crate::{
     domain::{
         id::{KeyId, WorkspaceId},
-        key::{Key, KeyRecord},
+        key::Key,
     },
     store::WorkspaceRecord,
 };
@@ -41,42 +41,6 @@ impl Keyring {
             .take(limit)
             .map(|(_, record)| record.clone())
             .collect()
-    }
-
-    /// Up to `limit` keys of a workspace after `after`, oldest first, and where the next page begins if there is one.
-    #[must_use]
-    pub fn list_keys(
-        &self,
-        workspace: &WorkspaceId,
-        after: Option<ListPosition>,
-        limit: usize,
-    ) -> (Vec<KeyRecord>, Option<ListPosition>) {
-        // One more than asked tells whether there is another page.
-        let mut positions = Vec::new();
-        while positions.len() <= limit {
-            let directory = self.directory();
-            let listing = directory.listing(workspace);
-            let rows = listing.map_or(&[][..], |listing| {
-                listing.rows_after(positions.last().copied().or(after))
-            });
-            if rows.is_empty() {
-                break;
-            }
-            let room = limit + 1 - positions.len();
-            positions.extend(rows.iter().take(room).map(|row| row.position));
-        }
-        let more = positions.len() > limit;
-        positions.truncate(limit);
-        let next = positions.last().copied().filter(|_| more);
-        // A key that went between the two looks is simply not listed; the page is shorter, and not the last.
-        let records = positions
-            .into_iter()
-            .filter_map(|position| match self.record(position.id()) {
-                Found::Record(record) => Some(*record),
-                Found::Unreadable | Found::Nothing => None,
-            })
-            .collect();
-        (records, next)
     }
 
     /// The archived keys of a workspace, first the ones archived first.

@@ -119,6 +119,17 @@ async fn archived_keys_stand_in_the_order_of_their_archiving() {
     assert!(!keyring.has_keys(&workspace));
 }
 
+/// All keys, archived ones too, oldest first.
+fn plain() -> Search {
+    Search {
+        filter: KeyFilter::everything(at(1)),
+        query: None,
+        order: None,
+        show_archived: true,
+        owner: None,
+    }
+}
+
 #[tokio::test]
 async fn a_list_is_in_the_order_of_creation_and_pages_lose_nothing() {
     let mut gate = Gate::new();
@@ -135,7 +146,7 @@ async fn a_list_is_in_the_order_of_creation_and_pages_lose_nothing() {
     let mut listed = Vec::new();
     let mut after = None;
     loop {
-        let (page, next) = keyring.list_keys(&workspace, after, 2);
+        let Page { keys: page, next } = keyring.search(&workspace, &plain(), after.as_ref(), 2);
         listed.extend(page.iter().map(|record| record.key.id));
         // A key that goes while somebody lists takes no other with it.
         if listed.len() == 2 {
@@ -149,8 +160,8 @@ async fn a_list_is_in_the_order_of_creation_and_pages_lose_nothing() {
     assert_eq!(listed, ids.iter().map(|(_, id)| *id).collect::<Vec<_>>());
     assert!(
         keyring
-            .list_keys(&WorkspaceId::system(), None, 10)
-            .0
+            .search(&WorkspaceId::system(), &plain(), None, 10)
+            .keys
             .is_empty()
     );
 }
@@ -170,8 +181,8 @@ async fn unreadable_records_are_counted_while_they_stand_there() {
     assert!(matches!(keyring.record(first.id), Found::Unreadable));
     assert!(
         keyring
-            .list_keys(&WorkspaceId::default_workspace(), None, 10)
-            .0
+            .search(&WorkspaceId::default_workspace(), &plain(), None, 10)
+            .keys
             .is_empty()
     );
     gate.put_new(first.clone());

@@ -62,9 +62,9 @@ fn message(schema: u32, revision: Revision, event: &Event) -> stored::Event {
         time: Some(encode_time(*time)),
         actor: actor.clone(),
         team: team.clone(),
-        action: action_name(*action).to_owned(),
+        action: action.name().to_owned(),
         method: method.clone().into_owned(),
-        entity: entity_name(*entity).to_owned(),
+        entity: entity.name().to_owned(),
         resource: resource.clone(),
         changes: changes
             .iter()
@@ -122,9 +122,9 @@ fn decode(at: Revision, bytes: &[u8]) -> Result<EventRecord, Invalid> {
         time: decode_time(time)?,
         actor,
         team,
-        action: known(ACTIONS, action_name, &action)?,
+        action: known(Action::ALL, Action::name, &action)?,
         method: method.into(),
-        entity: known(ENTITIES, entity_name, &entity)?,
+        entity: known(Entity::ALL, Entity::name, &entity)?,
         resource,
         changes: changes
             .into_iter()
@@ -153,25 +153,6 @@ fn decode(at: Revision, bytes: &[u8]) -> Result<EventRecord, Invalid> {
         event,
         digest,
     })
-}
-
-const ACTIONS: [Action; 3] = [Action::Create, Action::Update, Action::Delete];
-const ENTITIES: [Entity; 3] = [Entity::Key, Entity::Workspace, Entity::Store];
-
-fn action_name(action: Action) -> &'static str {
-    match action {
-        Action::Create => "CREATE",
-        Action::Update => "UPDATE",
-        Action::Delete => "DELETE",
-    }
-}
-
-fn entity_name(entity: Entity) -> &'static str {
-    match entity {
-        Entity::Key => "KEY",
-        Entity::Workspace => "WORKSPACE",
-        Entity::Store => "STORE",
-    }
 }
 
 /// The one of `all` that is called `name`.
