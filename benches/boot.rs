@@ -260,7 +260,7 @@ fn scan(directory: &Path) -> redb::Database {
 
 async fn load(directory: &Path) -> EmbeddedStore {
     let store = EmbeddedStore::open(directory).expect("the store is there");
-    let mut portions = store.load().await.expect("it can be read").portions;
+    let mut portions = store.load().await.expect("it can be read");
     while let Some(portion) = portions.recv().await {
         black_box(portion.expect("it can be read"));
     }
@@ -272,7 +272,7 @@ async fn join(directory: &Path) -> (EmbeddedStore, Keyring, Fleet) {
     let writer = KeyringWriter::new();
     let keyring = writer.reader();
     let lease = Arc::new(Lease::unlimited());
-    let fleet = Fleet::join(&store, "bench".to_owned(), writer, lease)
+    let fleet = Fleet::alone(&store, "bench".to_owned(), writer, lease)
         .await
         .expect("the store can be read");
     (store, keyring, fleet)

@@ -11,6 +11,7 @@ mod layers;
 mod listen;
 mod log;
 mod name;
+mod redis;
 mod root_token;
 mod setting;
 
@@ -24,6 +25,7 @@ pub use fault::{Fault, Faults};
 pub use flags::ServeFlags;
 pub use listen::{Listen, ListenSettings};
 pub use log::{LogFormat, LogSettings};
+pub use redis::{DEFAULT_LEASE, Password, RedisAddress, RedisDurability, RedisSettings};
 pub use root_token::RootToken;
 pub use setting::{Origin, Setting};
 

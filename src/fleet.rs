@@ -1,23 +1,30 @@
 //! Keeps this replica's keyring at the store's state, and tells when a change is in force everywhere.
 //!
-//! On the embedded store this process is the whole fleet.
+//! On the embedded store this process is the whole fleet. On a shared one it is a member of it.
 
-mod follow;
+mod alone;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use async_trait::async_trait;
+use tokio::time::Instant;
 
+use self::alone::Alone;
 use crate::{
     domain::id::Revision,
-    gate::{keyring::Keyring, lease::Lease},
+    gate::{
+        catch_up::{CatchUp, NotReached},
+        keyring::KeyringWriter,
+        lease::Lease,
+    },
     store::{Store, StoreError},
 };
 
 /// This replica among its fleet.
-pub struct Fleet {
-    replica: Replica,
-    applied: watch::Receiver<Revision>,
+pub struct Fleet(Kind);
+
+enum Kind {
+    Alone(Alone),
 }
 
 /// One running Portcullis that answers Check.
@@ -27,8 +34,32 @@ pub struct Replica {
     pub name: String,
     /// New at each start: 32 hexadecimal digits.
     pub incarnation: String,
+    /// Everything up to this revision is in force there.
+    pub applied: Revision,
+    /// How many revisions it is behind.
+    pub lag: u64,
+    /// What is left of its lease, at most; `None`: it has no end.
+    pub lease_left: Option<Duration>,
     /// What an acknowledged change survives.
     pub durability: &'static str,
+}
+
+/// A change is in force on every replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// What is in force: the change, or a later one.
+    pub revision: Revision,
+    /// How that is known.
+    pub by: SettledBy,
+}
+
+/// How it is known that a change is in force everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SettledBy {
+    /// So many replicas said so, and there is no other.
+    Acknowledgements(usize),
+    /// Every lease that may have been held when the change was made has run out.
+    LeaseEnd,
 }
 
 /// A change is committed, but not known to be in force on every replica.
@@ -37,53 +68,67 @@ pub struct Replica {
 pub struct NotFleetWide {
     /// The change.
     pub revision: Revision,
-    /// The replicas that have not said that they decide on it.
+    /// The names of the replicas that have not said that they decide on it.
     pub waiting_for: Vec<String>,
 }
 
 impl Fleet {
-    /// Reads all records into the keyring, then follows every later change in the background. If that ever ends, the
-    /// lease is fenced: a replica that may miss a revocation allows nothing.
+    /// The whole fleet of a store that nobody shares. Reads all records into the keyring, then follows every later change in
+    /// the background. If that ever ends, the lease is fenced: a replica that may miss a revocation allows nothing.
     ///
     /// # Errors
     /// If the store cannot be read or followed, or the system has no randomness.
-    pub async fn join(
+    pub async fn alone(
         store: &dyn Store,
         name: String,
-        writer: crate::gate::keyring::KeyringWriter,
+        writer: KeyringWriter,
         lease: Arc<Lease>,
     ) -> Result<Self, StoreError> {
-        let mut bits = [0u8; 16];
-        getrandom::fill(&mut bits).map_err(|error| StoreError::Failed(error.to_string()))?;
-        let replica = Replica {
-            name,
-            incarnation: format!("{:032x}", u128::from_be_bytes(bits)),
-            durability: store.durability(),
-        };
-        let applied = writer.reader().watch();
-        follow::boot_and_follow(store, writer, lease).await?;
-        Ok(Self { replica, applied })
+        let alone = Alone::join(store, name, writer, lease).await?;
+        Ok(Self(Kind::Alone(alone)))
     }
 
-    /// Returns once every replica decides on the state at `revision` or a later one, and answers what that is.
+    /// Returns once every replica decides on the state at `revision` or a later one. To be called only after the change was
+    /// committed: what it waits for is counted from the call. `until` is when the caller wants to hear at the latest; without
+    /// it, the wait ends when every lease must have.
     ///
     /// # Errors
-    /// [`NotFleetWide`] if that cannot be had.
-    pub async fn settle(&self, revision: Revision) -> Result<Revision, NotFleetWide> {
-        let mut applied = self.applied.clone();
-        match applied.wait_for(|&applied| applied >= revision).await {
-            Ok(applied) => Ok(*applied),
-            // The follower is gone. Its lease is fenced, but this call cannot tell since when.
-            Err(_) => Err(NotFleetWide {
-                revision,
-                waiting_for: vec![self.replica.name.clone()],
-            }),
+    /// [`NotFleetWide`] if that cannot be had by then.
+    pub async fn settle(
+        &self,
+        revision: Revision,
+        until: Option<Instant>,
+    ) -> Result<Settled, NotFleetWide> {
+        match &self.0 {
+            Kind::Alone(alone) => alone.settle(revision, until).await,
         }
     }
 
-    /// The replicas, and the revision that each has in force.
-    #[must_use]
-    pub fn replicas(&self, keyring: &Keyring) -> Vec<(Replica, Revision)> {
-        vec![(self.replica.clone(), keyring.applied())]
+    /// The replicas, by name and incarnation.
+    ///
+    /// # Errors
+    /// If the store cannot be asked.
+    #[expect(clippy::unused_async, reason = "a shared store is asked")]
+    pub async fn replicas(&self) -> Result<Vec<Replica>, StoreError> {
+        match &self.0 {
+            Kind::Alone(alone) => Ok(vec![alone.replica()]),
+        }
+    }
+
+    /// Stops answering, then takes this replica out of the fleet, so that nobody waits for it.
+    #[expect(clippy::unused_async, reason = "a shared store is told")]
+    pub async fn leave(&self) {
+        match &self.0 {
+            Kind::Alone(_) => {}
+        }
+    }
+}
+
+#[async_trait]
+impl CatchUp for Fleet {
+    async fn reach(&self, revision: Revision) -> Result<(), NotReached> {
+        match &self.0 {
+            Kind::Alone(alone) => alone.reach(revision),
+        }
     }
 }

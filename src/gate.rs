@@ -3,6 +3,7 @@
 
 pub mod accept_failures;
 pub mod calls;
+pub mod catch_up;
 pub mod check_service;
 pub mod checker;
 pub mod clock;

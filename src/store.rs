@@ -4,6 +4,7 @@
 
 mod codec;
 pub mod embedded;
+pub mod shared;
 
 use std::time::Duration;
 
@@ -28,11 +29,18 @@ pub const RETENTION: Duration = Duration::from_hours(24);
 /// Holds records and events, and orders changes.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Reads every record as of one revision.
+    /// Reads every record as of one revision, in portions. A record may come more than once; the last one counts. Those that
+    /// came are all there are only if the last portion is [`Portion::Complete`].
     ///
     /// # Errors
     /// If the store cannot be read at all. A record that cannot be read is [`Stored::Unreadable`].
-    async fn load(&self) -> Result<Snapshot, StoreError>;
+    async fn load(&self) -> Result<mpsc::Receiver<Result<Portion, StoreError>>, StoreError>;
+
+    /// The last revision; its number is 0 in a store that was never written to.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    async fn head(&self) -> Result<Revision, StoreError>;
 
     /// Writes a batch as one revision, with its event, all or nothing. `Ok` means durable.
     ///
@@ -40,8 +48,8 @@ pub trait Store: Send + Sync + 'static {
     /// been quiet; no workspace is written over a retired one.
     ///
     /// # Errors
-    /// [`CommitError::Repeated`] and [`CommitError::Conflict`]: nothing was written. [`CommitError::Failed`]: unknown whether
-    /// it was.
+    /// [`CommitError::Repeated`], [`CommitError::Conflict`] and [`CommitError::NotWritten`]: nothing was written.
+    /// [`CommitError::Failed`]: unknown whether it was.
     async fn commit(&self, batch: Batch) -> Result<Revision, CommitError>;
 
     /// Yields every change after `from`, in order and without gaps. A channel that closes means that changes may be
@@ -108,17 +116,21 @@ pub enum Stored {
     Gone,
 }
 
-/// All records as of one revision.
-pub struct Snapshot {
-    /// The revision; number 0 in a store that was never written to.
-    pub revision: Revision,
-    /// The records, in portions. Complete only if no portion is an error.
-    pub portions: mpsc::Receiver<Result<Vec<(RecordId, Stored)>, StoreError>>,
+/// A part of what a store holds.
+#[derive(Debug, Clone)]
+pub enum Portion {
+    /// Some of the records. `Gone` takes back one that came before.
+    Records(Vec<(RecordId, Stored)>),
+    /// All have come, and are as of this revision; its number is 0 in a store that was never written to.
+    Complete(Revision),
 }
 
 /// One revision's worth of changed records.
 #[derive(Debug, Clone)]
 pub struct Change {
+    /// The revision before it. Within an epoch that is the number before; the first of an epoch tells where the epoch before
+    /// ended.
+    pub after: Revision,
     /// The revision that they were written at.
     pub revision: Revision,
     /// The records, as they are from then on.
@@ -256,6 +268,9 @@ pub enum CommitError {
     /// This mutation was committed before, with whatever fingerprint. Nothing was written now.
     #[error("it was committed before, as {}", .0.revision)]
     Repeated(Box<Done>),
+    /// The store does not take it now. Nothing was written.
+    #[error("nothing was written: {0}")]
+    NotWritten(StoreError),
     /// The batch may or may not have been written.
     #[error(transparent)]
     Failed(#[from] StoreError),

@@ -203,7 +203,7 @@ pub async fn initialise(
     chosen_root: Option<&NativeToken>,
     now: Timestamp,
 ) -> Result<bool, BootstrapError> {
-    if store.load().await?.revision.number > 0 {
+    if store.head().await?.number > 0 {
         return Ok(false);
     }
     let (key_id, secret, sealed) = with_random(|random| {

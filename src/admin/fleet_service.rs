@@ -43,16 +43,13 @@ impl FleetService for FleetApi {
         Caller::of(&request, &self.checker)
             .await?
             .require_everywhere(Act::FleetRead)?;
-        let replicas = self
-            .fleet
-            .replicas(&self.keyring)
-            .into_iter()
-            .map(|(replica, applied)| v1::Replica {
-                name: replica.name,
-                incarnation: replica.incarnation,
-                applied_revision: applied.to_string(),
-                store_durability: replica.durability.to_owned(),
-            });
+        let replicas = self.fleet.replicas().await.map_err(Failure::NotRead)?;
+        let replicas = replicas.into_iter().map(|replica| v1::Replica {
+            name: replica.name,
+            incarnation: replica.incarnation,
+            applied_revision: replica.applied.to_string(),
+            store_durability: replica.durability.to_owned(),
+        });
         Ok(Response::new(ListReplicasResponse {
             replicas: replicas.collect(),
         }))
@@ -72,9 +69,13 @@ impl FleetService for FleetApi {
         if revision > self.keyring.applied() {
             return Err(Failure::RevisionAhead(revision).into());
         }
-        let applied = self.fleet.settle(revision).await.map_err(Failure::from)?;
+        let settled = self
+            .fleet
+            .settle(revision, None)
+            .await
+            .map_err(Failure::from)?;
         Ok(Response::new(AwaitRevisionResponse {
-            revision: applied.to_string(),
+            revision: settled.revision.to_string(),
         }))
     }
 }

@@ -152,9 +152,10 @@ impl Management {
                         .or_default() += 1;
                     tracing::info!(actor = caller.principal, method, resource, revision = %revision, "changed");
                 }
-                self.fleet.settle(revision).await?;
+                self.fleet.settle(revision, None).await?;
                 Ok(Outcome::Done(revision))
             }
+            Err(CommitError::NotWritten(error)) => Err(Failure::NotRead(error)),
             Err(CommitError::Conflict(id)) => {
                 self.catch_up(known).await;
                 match &caller.read {
@@ -201,7 +202,7 @@ impl Management {
             return self.commit(call, nothing).await;
         }
         // The state may be new here and not yet in force elsewhere, and OK means everywhere.
-        self.fleet.settle(revision).await?;
+        self.fleet.settle(revision, None).await?;
         Ok(Outcome::Done(revision))
     }
 
@@ -225,14 +226,14 @@ impl Management {
         if done.fingerprint != mutation.fingerprint {
             return Err(Failure::RequestIdReused);
         }
-        self.fleet.settle(done.revision).await?;
+        self.fleet.settle(done.revision, None).await?;
         Ok(done)
     }
 
     /// What a call answers whose resource is not there. If it is a repeated delete, its caller may take this for the answer
     /// that was lost, so it means the same: gone everywhere.
     pub(super) async fn gone(&self, resource: String) -> Failure {
-        match self.fleet.settle(self.keyring.applied()).await {
+        match self.fleet.settle(self.keyring.applied(), None).await {
             Ok(_) => Failure::NotFound(resource),
             Err(pending) => pending.into(),
         }

@@ -227,7 +227,8 @@ async fn start_core(settings: &Settings, directory: &DataDirectory) -> Result<Co
     let writer = KeyringWriter::new();
     let lease = Arc::new(Lease::unlimited());
     let keyring = writer.reader();
-    let fleet = Arc::new(Fleet::join(&*store, settings.name.clone(), writer, lease.clone()).await?);
+    let fleet =
+        Arc::new(Fleet::alone(&*store, settings.name.clone(), writer, lease.clone()).await?);
     let verify = Arc::new(VerifyPool::new(tokio::runtime::Handle::current())?);
     let parts = Arc::new(Parts {
         keyring: keyring.clone(),

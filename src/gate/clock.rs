@@ -50,6 +50,13 @@ impl SystemClock {
         self.observe(read(ClockId::Realtime).saturating_sub(read(ClockId::Boottime)));
     }
 
+    /// Takes over a clock that is ahead: one that read `wall` when this machine's boot clock read `at`, or earlier.
+    pub fn follow(&self, wall: Timestamp, at: Boottime) {
+        let nanos = i128::from(wall.seconds()) * 1_000_000_000 + i128::from(wall.nanos());
+        // Past the year 2554 nothing is followed.
+        self.observe(u64::try_from(nanos).unwrap_or(0).saturating_sub(at.0));
+    }
+
     fn observe(&self, offset: u64) {
         self.wall_offset.fetch_max(offset, Ordering::Relaxed);
     }

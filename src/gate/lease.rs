@@ -23,7 +23,20 @@ impl Lease {
         }
     }
 
-    /// Ends the lease at once and for good.
+    /// A lease that has not begun: nothing is allowed before the first [`extend`](Self::extend).
+    #[must_use]
+    pub const fn none() -> Self {
+        Self {
+            deadline: AtomicU64::new(0),
+        }
+    }
+
+    /// Lets it run until `deadline`, if that is later than what it has.
+    pub fn extend(&self, deadline: Boottime) {
+        self.deadline.fetch_max(deadline.0, Ordering::SeqCst);
+    }
+
+    /// Ends the lease at once, until it is extended again.
     pub fn fence(&self) {
         self.deadline.store(0, Ordering::SeqCst);
     }
@@ -34,7 +47,7 @@ impl Lease {
         Boottime(self.deadline.load(Ordering::SeqCst))
     }
 
-    /// True once nothing can be allowed any more.
+    /// True if it was ended, or never begun. One that ran out is not: that takes a clock.
     #[must_use]
     pub fn is_fenced(&self) -> bool {
         self.deadline() == Boottime(0)

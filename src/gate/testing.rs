@@ -147,6 +147,7 @@ impl Gate {
     pub fn apply_all(&mut self, records: Vec<(RecordId, Stored)>) {
         self.revision = self.next_revision();
         self.keyring.apply(Change {
+            after: self.revision,
             revision: self.revision,
             records,
         });

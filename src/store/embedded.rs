@@ -29,8 +29,7 @@ use self::{
     writer::{Request, Shared},
 };
 use super::{
-    Batch, Change, CommitError, Direction, Done, FoundEvent, MutationId, Snapshot, Store,
-    StoreError,
+    Batch, Change, CommitError, Direction, Done, FoundEvent, MutationId, Portion, Store, StoreError,
 };
 use crate::domain::{id::Revision, time::Timestamp};
 
@@ -135,16 +134,24 @@ impl Drop for EmbeddedStore {
 
 #[async_trait]
 impl Store for EmbeddedStore {
-    async fn load(&self) -> Result<Snapshot, StoreError> {
+    async fn load(&self) -> Result<mpsc::Receiver<Result<Portion, StoreError>>, StoreError> {
         let (revision, records) = reader::caught(|| {
             let transaction = self.database.begin_read().map_err(failed)?;
             let meta = transaction.open_table(META).map_err(failed)?;
             let records = transaction.open_table(RECORDS).map_err(failed)?;
             Ok((tables::head(&meta)?, records))
         })?;
-        let portions =
-            reader::stream(move |portions| reader::records(&records, revision, portions));
-        Ok(Snapshot { revision, portions })
+        Ok(reader::stream(move |portions| {
+            reader::records(&records, revision, portions)
+        }))
+    }
+
+    async fn head(&self) -> Result<Revision, StoreError> {
+        Ok(self
+            .shared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .head)
     }
 
     async fn commit(&self, batch: Batch) -> Result<Revision, CommitError> {

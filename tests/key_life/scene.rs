@@ -195,7 +195,7 @@ impl Scene {
         let writer = KeyringWriter::new();
         let keyring = writer.reader();
         let lease = Arc::new(Lease::unlimited());
-        let fleet = Fleet::join(&*store, "test".into(), writer, lease.clone())
+        let fleet = Fleet::alone(&*store, "test".into(), writer, lease.clone())
             .await
             .expect("a fleet");
         let parts = Parts {

@@ -432,10 +432,12 @@ pub async fn followers_hear_everything_once_in_order(site: Arc<dyn Site>) {
         let mut heard = Vec::new();
         for due in 2..2 + TASKS * EACH {
             let Change {
+                after,
                 revision: at,
                 records,
             } = follower.recv().await.expect("the store is open");
             assert_eq!(at, revision(due), "every change in order, exactly once");
+            assert_eq!(after, revision(due - 1), "it says what it comes after");
             if number == 0 {
                 let there = load(&*store).await.0;
                 assert!(there >= at, "{at} was told before it was there");

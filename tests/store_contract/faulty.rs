@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use portcullis::{
     domain::{event::FieldChange, id::Revision, time::Timestamp},
     store::{
-        Batch, Change, CommitError, Direction, Done, EventRecord, FoundEvent, MutationId,
-        RETENTION, RecordId, Snapshot, Store, StoreError, Stored, Write,
+        Batch, Change, CommitError, Direction, Done, EventRecord, FoundEvent, MutationId, Portion,
+        RETENTION, RecordId, Store, StoreError, Stored, Write,
     },
 };
 use tokio::sync::{Mutex, mpsc};
@@ -77,18 +77,15 @@ struct Faulty {
 
 #[async_trait]
 impl Store for Faulty {
-    async fn load(&self) -> Result<Snapshot, StoreError> {
-        let mut snapshot = self.inner.load().await?;
+    async fn load(&self) -> Result<mpsc::Receiver<Result<Portion, StoreError>>, StoreError> {
         if !matches!(
             self.fault,
             Fault::ForgetsARecord | Fault::MixesRevisions | Fault::ForgetsTombstones
         ) {
-            return Ok(snapshot);
+            return self.inner.load().await;
         }
-        let mut records = Vec::new();
-        while let Some(portion) = snapshot.portions.recv().await {
-            records.extend(portion?);
-        }
+        let (head, records) = load(&*self.inner).await;
+        let mut records: Vec<_> = records.into_iter().collect();
         if self.fault == Fault::ForgetsARecord {
             records.pop();
         } else if self.fault == Fault::ForgetsTombstones {
@@ -97,7 +94,7 @@ impl Store for Faulty {
             let half = records.len() / 2;
             // The second half is read later than the first: once something has changed.
             let mut later = load(&*self.inner).await;
-            while later.0 == snapshot.revision {
+            while later.0 == head {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
                 later = load(&*self.inner).await;
             }
@@ -106,12 +103,15 @@ impl Store for Faulty {
                 *stored = later.get(id).cloned().unwrap_or(Stored::Gone);
             }
         }
-        let (sender, portions) = mpsc::channel(1);
-        sender.send(Ok(records)).await.expect("there is room");
-        Ok(Snapshot {
-            portions,
-            ..snapshot
-        })
+        let (sender, portions) = mpsc::channel(2);
+        for portion in [Portion::Records(records), Portion::Complete(head)] {
+            sender.send(Ok(portion)).await.expect("there is room");
+        }
+        Ok(portions)
+    }
+
+    async fn head(&self) -> Result<Revision, StoreError> {
+        self.inner.head().await
     }
 
     async fn commit(&self, mut batch: Batch) -> Result<Revision, CommitError> {
@@ -164,6 +164,7 @@ impl Store for Faulty {
             Fault::TellsBeforeItWrites => {
                 let (head, _) = load(&*self.inner).await;
                 let change = Change {
+                    after: head,
                     revision: head.next(),
                     records: vec![],
                 };

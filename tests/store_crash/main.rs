@@ -218,6 +218,7 @@ async fn commit_until_dark(store: Arc<EmbeddedStore>, ledger: &mut Ledger) {
                     Err(CommitError::Failed(_)) => return (task, count, at, acknowledged),
                     Err(CommitError::Conflict(id)) => panic!("nobody else writes {id:?}"),
                     Err(CommitError::Repeated(done)) => panic!("it was not there: {done:?}"),
+                    Err(CommitError::NotWritten(why)) => panic!("not said by this store: {why}"),
                 }
             }
         });
@@ -243,7 +244,7 @@ async fn commit_until_dark(store: Arc<EmbeddedStore>, ledger: &mut Ledger) {
 }
 
 async fn load_head(store: &EmbeddedStore) -> Option<Revision> {
-    Some(store.load().await.ok()?.revision)
+    store.head().await.ok()
 }
 
 /// A round: the image that a cut left, and what is wrong with it.

@@ -16,8 +16,8 @@ use portcullis::{
         workspace::Workspace,
     },
     store::{
-        Batch, Direction, EventRecord, FoundEvent, Mutation, MutationId, RecordId, Store, Stored,
-        Write,
+        Batch, Direction, EventRecord, FoundEvent, Mutation, MutationId, Portion, RecordId, Store,
+        Stored, Write,
     },
 };
 
@@ -146,18 +146,25 @@ pub fn batch(
 ///
 /// # Panics
 ///
-/// When they cannot be had, or one is there twice.
+/// When they cannot be had.
 pub async fn load(store: &dyn Store) -> (Revision, BTreeMap<RecordId, Stored>) {
-    let snapshot = store.load().await.expect("a snapshot");
-    let mut portions = snapshot.portions;
+    let mut portions = store.load().await.expect("a snapshot");
     let mut records = BTreeMap::new();
     while let Some(portion) = portions.recv().await {
-        for (id, stored) in portion.expect("a portion") {
-            let twice = records.insert(id.clone(), stored);
-            assert!(twice.is_none(), "{id:?} is there twice");
+        match portion.expect("a portion") {
+            Portion::Records(some) => {
+                for (id, stored) in some {
+                    // Of one that comes more than once the last counts.
+                    match stored {
+                        Stored::Gone => drop(records.remove(&id)),
+                        stored => drop(records.insert(id, stored)),
+                    }
+                }
+            }
+            Portion::Complete(revision) => return (revision, records),
         }
     }
-    (snapshot.revision, records)
+    panic!("the snapshot is not complete")
 }
 
 /// What stands in the events' places, past `after`.

@@ -24,7 +24,7 @@ use crate::{
         verify::VerifyPool,
     },
     store::{
-        Change, Direction, Done, FoundEvent, MutationId, Snapshot, StoreError,
+        Change, Direction, Done, FoundEvent, MutationId, Portion, StoreError,
         embedded::EmbeddedStore,
     },
 };
@@ -37,8 +37,14 @@ struct Racing {
 
 #[tonic::async_trait]
 impl Store for Racing {
-    async fn load(&self) -> Result<Snapshot, StoreError> {
+    async fn load(
+        &self,
+    ) -> Result<tokio::sync::mpsc::Receiver<Result<Portion, StoreError>>, StoreError> {
         self.inner.load().await
+    }
+
+    async fn head(&self) -> Result<Revision, StoreError> {
+        self.inner.head().await
     }
 
     async fn commit(&self, batch: Batch) -> Result<Revision, CommitError> {
@@ -100,7 +106,7 @@ impl Scene {
         let writer = KeyringWriter::new();
         let keyring = writer.reader();
         let lease = Arc::new(Lease::unlimited());
-        let fleet = Fleet::join(&*store, "test".into(), writer, lease.clone())
+        let fleet = Fleet::alone(&*store, "test".into(), writer, lease.clone())
             .await
             .unwrap();
         let parts = Parts {
@@ -355,7 +361,7 @@ async fn a_caller_that_lost_its_authority_meanwhile_changes_nothing() {
                 .await
                 .expect_err(&what);
             assert_eq!(refused.code(), Code::Aborted, "{what}: {refused:?}");
-            let head = scene.store.load().await.unwrap().revision;
+            let head = scene.store.head().await.unwrap();
             assert_eq!(head, before.next(), "{what}: only the other change is made");
         }
     }
@@ -396,7 +402,7 @@ async fn a_credential_in_force_changes_what_it_may() {
         let caller = caller(&scene.checker, &token).await.unwrap();
         let before = scene.management.keyring.applied();
         call(&scene, &caller, method, &targets).await.unwrap();
-        let head = scene.store.load().await.unwrap().revision;
+        let head = scene.store.head().await.unwrap();
         assert_eq!(head, before.next(), "{method}");
     }
 }

@@ -290,7 +290,11 @@ fn whoever_sees_a_revision_finds_its_records() {
                 (RecordId::Key(key.id), Stored::Key(Box::new(record)))
             })
             .collect();
-        writer.apply(Change { revision, records });
+        writer.apply(Change {
+            after: Revision::default(),
+            revision,
+            records,
+        });
         if reader.is_finished() {
             break;
         }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::tables::{decode_row, failed};
 use crate::{
     domain::id::Revision,
-    store::{Direction, FoundEvent, RecordId, StoreError, Stored, codec},
+    store::{Direction, FoundEvent, Portion, StoreError, codec},
 };
 
 /// Records a portion of a snapshot.
@@ -23,12 +23,12 @@ const BYTES_A_PORTION: usize = 1 << 20;
 /// Portions on their way.
 const PORTIONS: usize = 4;
 
-pub(super) type Portions<T> = mpsc::Sender<Result<Vec<T>, StoreError>>;
+pub(super) type Portions<P> = mpsc::Sender<Result<P, StoreError>>;
 
 /// Runs `read` on a thread of its own, and passes on what it sends; an error comes last.
-pub(super) fn stream<T: Send + 'static>(
-    read: impl FnOnce(&Portions<T>) -> Result<(), StoreError> + Send + 'static,
-) -> mpsc::Receiver<Result<Vec<T>, StoreError>> {
+pub(super) fn stream<P: Send + 'static>(
+    read: impl FnOnce(&Portions<P>) -> Result<(), StoreError> + Send + 'static,
+) -> mpsc::Receiver<Result<P, StoreError>> {
     let (sender, portions) = mpsc::channel(PORTIONS);
     tokio::task::spawn_blocking(move || {
         // A channel that just ends says "complete".
@@ -50,7 +50,7 @@ pub(super) fn caught<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result<
 pub(super) fn records(
     records: &ReadOnlyTable<&'static [u8], &'static [u8]>,
     head: Revision,
-    portions: &Portions<(RecordId, Stored)>,
+    portions: &Portions<Portion>,
 ) -> Result<(), StoreError> {
     let mut portion = Vec::with_capacity(RECORDS_A_PORTION);
     for row in records.iter().map_err(failed)? {
@@ -60,13 +60,14 @@ pub(super) fn records(
         portion.push((id, stored));
         if portion.len() == RECORDS_A_PORTION {
             let full = std::mem::replace(&mut portion, Vec::with_capacity(RECORDS_A_PORTION));
-            if portions.blocking_send(Ok(full)).is_err() {
+            if portions.blocking_send(Ok(Portion::Records(full))).is_err() {
                 return Ok(());
             }
         }
     }
-    // The last portion may be empty, and its reader gone.
-    let _ = portions.blocking_send(Ok(portion));
+    // The reader may be gone.
+    let _ = portions.blocking_send(Ok(Portion::Records(portion)));
+    let _ = portions.blocking_send(Ok(Portion::Complete(head)));
     Ok(())
 }
 
@@ -75,7 +76,7 @@ pub(super) fn events(
     events: &ReadOnlyTable<(u32, u64), &'static [u8]>,
     after: Option<Revision>,
     direction: Direction,
-    portions: &Portions<FoundEvent>,
+    portions: &Portions<Vec<FoundEvent>>,
 ) -> Result<(), StoreError> {
     let end = after.map_or(Bound::Unbounded, |after| {
         Bound::Excluded((after.epoch, after.number))

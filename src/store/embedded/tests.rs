@@ -99,12 +99,15 @@ fn edit(directory: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
 }
 
 async fn read(store: &EmbeddedStore) -> Result<Vec<(RecordId, Stored)>, StoreError> {
-    let mut portions = store.load().await?.portions;
+    let mut portions = store.load().await?;
     let mut records = Vec::new();
     while let Some(portion) = portions.recv().await {
-        records.extend(portion?);
+        match portion? {
+            Portion::Records(some) => records.extend(some),
+            Portion::Complete(_) => return Ok(records),
+        }
     }
-    Ok(records)
+    panic!("not complete")
 }
 
 async fn events(
@@ -478,7 +481,7 @@ async fn a_mutation_that_cannot_be_read_is_refused_alone() {
             .unwrap()
             .is_some()
     );
-    assert_eq!(store.load().await.unwrap().revision, revision(3));
+    assert_eq!(store.head().await.unwrap(), revision(3));
 }
 
 /// What is on its way is bounded, however many and however large the events are.
@@ -568,9 +571,7 @@ async fn failing(switch: &Arc<AtomicU8>) -> EmbeddedStore {
 }
 
 /// Reads until the end or an error.
-async fn drain<T>(
-    mut portions: mpsc::Receiver<Result<Vec<T>, StoreError>>,
-) -> Result<(), StoreError> {
+async fn drain<T>(mut portions: mpsc::Receiver<Result<T, StoreError>>) -> Result<(), StoreError> {
     while let Some(portion) = portions.recv().await {
         portion?;
     }
@@ -583,7 +584,7 @@ async fn what_cannot_be_had_is_never_just_left_out() {
     for mode in [FAILS, PANICS] {
         let switch = Arc::new(AtomicU8::new(WORKS));
         let store = failing(&switch).await;
-        let records = store.load().await.unwrap().portions;
+        let records = store.load().await.unwrap();
         switch.store(mode, Ordering::SeqCst);
         // The first ones may have been read before the disk went bad.
         let error = drain(records).await.expect_err("not complete");

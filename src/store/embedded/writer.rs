@@ -270,6 +270,7 @@ fn write_batch(
         .insert((revision.epoch, revision.number), &*bytes)
         .map_err(failed)?;
     Ok(Effect::Change(Change {
+        after: head,
         revision,
         records: changed,
     }))

@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     domain::time::Timestamp,
-    store::{Batch, CommitError, Direction, Done, FoundEvent, MutationId, Snapshot},
+    store::{Batch, CommitError, Direction, Done, FoundEvent, MutationId, Portion},
 };
 
 /// A store that says what the test wants it to say.
@@ -12,15 +12,17 @@ struct Scripted(std::sync::Mutex<Option<mpsc::UnboundedReceiver<Change>>>);
 
 #[async_trait]
 impl Store for Scripted {
-    async fn load(&self) -> Result<Snapshot, StoreError> {
+    async fn load(&self) -> Result<mpsc::Receiver<Result<Portion, StoreError>>, StoreError> {
         let (sender, portions) = mpsc::channel(1);
-        sender.send(Ok(Vec::new())).await.unwrap();
-        Ok(Snapshot {
-            revision: Revision {
-                epoch: 1,
-                number: 5,
-            },
-            portions,
+        let complete = Portion::Complete(self.head().await?);
+        sender.send(Ok(complete)).await.unwrap();
+        Ok(portions)
+    }
+
+    async fn head(&self) -> Result<Revision, StoreError> {
+        Ok(Revision {
+            epoch: 1,
+            number: 5,
         })
     }
 
@@ -65,8 +67,10 @@ async fn followed() -> (
 }
 
 fn change(number: u64) -> Change {
+    let at = |number| Revision { epoch: 1, number };
     Change {
-        revision: Revision { epoch: 1, number },
+        after: at(number - 1),
+        revision: at(number),
         records: Vec::new(),
     }
 }
