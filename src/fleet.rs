@@ -3,21 +3,24 @@
 //! On the embedded store this process is the whole fleet. On a shared one it is a member of it.
 
 mod alone;
+mod shared;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use self::alone::Alone;
+pub use self::shared::{JoinError, Lost};
+use self::{alone::Alone, shared::Member};
 use crate::{
     domain::id::Revision,
     gate::{
         catch_up::{CatchUp, NotReached},
+        clock::Clock,
         keyring::KeyringWriter,
         lease::Lease,
     },
-    store::{Store, StoreError},
+    store::{Store, StoreError, shared::SharedStore},
 };
 
 /// This replica among its fleet.
@@ -25,6 +28,7 @@ pub struct Fleet(Kind);
 
 enum Kind {
     Alone(Alone),
+    Member(Box<Member>),
 }
 
 /// One running Portcullis that answers Check.
@@ -88,6 +92,22 @@ impl Fleet {
         Ok(Self(Kind::Alone(alone)))
     }
 
+    /// A member of the fleet that shares a store. Reads all records into the keyring, enters the members, and from then on
+    /// follows every change and renews the lease in the background. `mark` is the file that notes how far this replica has come.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub async fn among(
+        store: Arc<dyn SharedStore>,
+        writer: KeyringWriter,
+        lease: Arc<Lease>,
+        clock: Arc<dyn Clock>,
+        mark: PathBuf,
+    ) -> Result<Self, JoinError> {
+        let member = Member::join(store, writer, lease, clock, mark).await?;
+        Ok(Self(Kind::Member(Box::new(member))))
+    }
+
     /// Returns once every replica decides on the state at `revision` or a later one. To be called only after the change was
     /// committed: what it waits for is counted from the call. `until` is when the caller wants to hear at the latest; without
     /// it, the wait ends when every lease must have.
@@ -101,6 +121,7 @@ impl Fleet {
     ) -> Result<Settled, NotFleetWide> {
         match &self.0 {
             Kind::Alone(alone) => alone.settle(revision, until).await,
+            Kind::Member(member) => member.settle(revision, until).await,
         }
     }
 
@@ -108,18 +129,18 @@ impl Fleet {
     ///
     /// # Errors
     /// If the store cannot be asked.
-    #[expect(clippy::unused_async, reason = "a shared store is asked")]
     pub async fn replicas(&self) -> Result<Vec<Replica>, StoreError> {
         match &self.0 {
             Kind::Alone(alone) => Ok(vec![alone.replica()]),
+            Kind::Member(member) => member.replicas().await,
         }
     }
 
     /// Stops answering, then takes this replica out of the fleet, so that nobody waits for it.
-    #[expect(clippy::unused_async, reason = "a shared store is told")]
     pub async fn leave(&self) {
         match &self.0 {
             Kind::Alone(_) => {}
+            Kind::Member(member) => member.leave().await,
         }
     }
 }
@@ -129,6 +150,7 @@ impl CatchUp for Fleet {
     async fn reach(&self, revision: Revision) -> Result<(), NotReached> {
         match &self.0 {
             Kind::Alone(alone) => alone.reach(revision),
+            Kind::Member(member) => member.reach(revision).await,
         }
     }
 }

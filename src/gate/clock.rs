@@ -23,6 +23,9 @@ pub struct Now {
 pub trait Clock: Send + Sync + 'static {
     /// Reads it.
     fn now(&self) -> Now;
+
+    /// Takes over a wall clock that is ahead: one that read `wall` when this machine's boot clock read `at`, or earlier.
+    fn follow(&self, wall: Timestamp, at: Boottime);
 }
 
 /// The machine's clocks: `CLOCK_BOOTTIME`, and the wall clock as the furthest that it was ever seen ahead of it.
@@ -50,13 +53,6 @@ impl SystemClock {
         self.observe(read(ClockId::Realtime).saturating_sub(read(ClockId::Boottime)));
     }
 
-    /// Takes over a clock that is ahead: one that read `wall` when this machine's boot clock read `at`, or earlier.
-    pub fn follow(&self, wall: Timestamp, at: Boottime) {
-        let nanos = i128::from(wall.seconds()) * 1_000_000_000 + i128::from(wall.nanos());
-        // Past the year 2554 nothing is followed.
-        self.observe(u64::try_from(nanos).unwrap_or(0).saturating_sub(at.0));
-    }
-
     fn observe(&self, offset: u64) {
         self.wall_offset.fetch_max(offset, Ordering::Relaxed);
     }
@@ -76,6 +72,12 @@ impl Clock for SystemClock {
             boottime: Boottime(boottime),
             wall,
         }
+    }
+
+    fn follow(&self, wall: Timestamp, at: Boottime) {
+        let nanos = i128::from(wall.seconds()) * 1_000_000_000 + i128::from(wall.nanos());
+        // Past the year 2554 nothing is followed.
+        self.observe(u64::try_from(nanos).unwrap_or(0).saturating_sub(at.0));
     }
 }
 

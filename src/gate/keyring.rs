@@ -8,6 +8,7 @@ mod hasher;
 mod key_filter;
 mod list;
 mod query;
+mod resync;
 mod search;
 
 use std::{
@@ -29,6 +30,7 @@ use directory::{Directory, NewRow};
 use hasher::KeyIdHasher;
 pub use key_filter::KeyFilter;
 pub use query::{KeyQuery, MAX_QUERY};
+pub use resync::Resync;
 pub use search::{Cursor, KeyOrder, Page, Search};
 
 use super::memo::Memo;

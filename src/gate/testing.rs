@@ -79,6 +79,8 @@ impl Clock for ManualClock {
             wall: at(nanos),
         }
     }
+
+    fn follow(&self, _: Timestamp, _: Boottime) {}
 }
 
 /// A gate without listeners.

@@ -73,6 +73,9 @@ pub struct Roll {
 pub struct Report {
     /// Everything up to it is in force here. Acknowledges it.
     pub applied: Revision,
+    /// Counts the renewals of this incarnation. The count is its own, not the store's: for a member that was taken out and comes
+    /// back it would begin anew there, and could be taken for one that stood still.
+    pub renewals: u64,
     /// This replica has seen the history for longer than any lease of an earlier one can last.
     pub settled: bool,
 }

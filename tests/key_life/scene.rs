@@ -74,6 +74,8 @@ impl Clock for ManualClock {
             wall: at(self.0.load(Ordering::SeqCst)),
         }
     }
+
+    fn follow(&self, _: Timestamp, _: Boottime) {}
 }
 
 /// The scene's first moment, in seconds.

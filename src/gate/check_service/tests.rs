@@ -16,11 +16,12 @@ use crate::{
     domain::{
         id::TokenPrefix,
         setting::{Declaration, Declarations, Kind},
+        time::Timestamp,
         workspace::Workspace,
     },
     gate::{
         checker::Parts,
-        clock::Now,
+        clock::{Boottime, Now},
         keyring::KeyringWriter,
         lease::Lease,
         metrics::CheckMetrics,
@@ -42,6 +43,10 @@ impl Clock for BrokenClock {
     fn now(&self) -> Now {
         assert!(!self.broken.load(Ordering::SeqCst), "the clock is broken");
         self.clock.now()
+    }
+
+    fn follow(&self, wall: Timestamp, at: Boottime) {
+        self.clock.follow(wall, at);
     }
 }
 
