@@ -4,6 +4,7 @@
 
 mod codec;
 pub mod embedded;
+pub mod redis;
 pub mod shared;
 
 use std::time::Duration;

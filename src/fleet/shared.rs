@@ -4,6 +4,7 @@ mod barrier;
 mod boot;
 mod follow;
 mod history;
+mod lookout;
 mod mark;
 mod renew;
 mod silence;
@@ -11,7 +12,7 @@ mod spans;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -77,6 +78,8 @@ struct Parts {
     id: String,
     /// How long one renewal lasts: the same for all the fleet.
     length: Duration,
+    /// Counts the renewals that failed.
+    troubles: AtomicU64,
     /// The latest revision that the store is known to have had.
     heard: std::sync::Mutex<Revision>,
 }
@@ -98,6 +101,7 @@ pub(super) struct Member {
     applied: watch::Receiver<Revision>,
     barrier: Barrier,
     renewals: renew::Handle,
+    lookout: JoinHandle<()>,
     /// Ends the renewing; `None` once it was told to.
     stop: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
@@ -118,6 +122,7 @@ impl Member {
         let parts = Arc::new(Parts {
             id: standing.history.store.clone(),
             length: standing.lease,
+            troubles: AtomicU64::new(0),
             heard: std::sync::Mutex::new(*applied.borrow()),
             store,
             lease,
@@ -126,8 +131,9 @@ impl Member {
         mark.note(&parts.id, *applied.borrow()).await?;
 
         tokio::spawn(follow::run(parts.clone(), keyring));
-        let (mut renewer, renewals) = Renewer::new(parts.clone(), applied.clone(), standing, mark);
+        let (mut renewer, renewals) = Renewer::new(parts.clone(), applied.clone(), standing);
         renewer.first().await?;
+        let lookout = tokio::spawn(lookout::run(parts.clone(), applied.clone(), mark));
         let (stop, stopped) = oneshot::channel();
         let renewing = tokio::spawn(renewer.run(stopped));
         Ok(Self {
@@ -135,6 +141,7 @@ impl Member {
             parts,
             applied,
             renewals,
+            lookout,
             stop: Mutex::new(Some((stop, renewing))),
         })
     }
@@ -195,6 +202,7 @@ impl Member {
             return;
         };
         self.parts.lease.fence();
+        self.lookout.abort();
         let goodbye = async {
             // A renewal that is under way ends first, or it would enter this replica again. Nobody listens only if it has ended.
             let _ = stop.send(());

@@ -2,9 +2,12 @@
 //!
 //! Stored bytes are not trusted: whatever does not decode to a valid record of the id it stands under is refused here.
 
+pub(super) mod change;
 pub(super) mod done;
 pub(super) mod events;
+pub(super) mod rows;
 mod settings;
+pub(super) mod writes;
 
 use prost::Message as _;
 

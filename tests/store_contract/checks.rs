@@ -53,7 +53,7 @@ pub fn conflicts(outcome: Result<Revision, CommitError>, due: &RecordId) {
 }
 
 pub async fn a_new_store_is_empty(site: Arc<dyn Site>) {
-    let store = site.open();
+    let store = site.open().await;
     let (head, records) = load(&*store).await;
     assert_eq!((head.number, records.len()), (0, 0));
     assert!(events(&*store).await.is_empty());
@@ -79,7 +79,7 @@ fn full_key() -> Key {
 }
 
 pub async fn what_is_committed_is_loaded(site: Arc<dyn Site>) {
-    let store = site.open();
+    let store = site.open().await;
     let full = full_key();
     let secrets = vec![issue(&full, 1).1, issue(&full, 2).1];
     let acme = workspace("acme", "Acme");
@@ -126,7 +126,7 @@ pub async fn what_is_committed_is_loaded(site: Arc<dyn Site>) {
 }
 
 pub async fn revisions_are_dense_from_one(site: Arc<dyn Site>) {
-    let store = site.open();
+    let store = site.open().await;
     for number in 1..=20 {
         let one = batch(vec![], vec![put(number, "")], "");
         assert_eq!(taken(store.commit(one).await), revision(number));
@@ -143,7 +143,7 @@ pub async fn revisions_are_dense_from_one(site: Arc<dyn Site>) {
 }
 
 pub async fn a_stale_read_set_writes_nothing(site: Arc<dyn Site>) {
-    let store = site.open();
+    let store = site.open().await;
     let acme = workspace("acme", "Acme");
     let acme_id = RecordId::Workspace(acme.id.clone());
     taken(store.commit(batch(vec![], vec![put(1, "one")], "")).await);
@@ -194,7 +194,7 @@ pub async fn a_stale_read_set_writes_nothing(site: Arc<dyn Site>) {
 }
 
 pub async fn a_batch_is_one_revision_all_or_nothing(site: Arc<dyn Site>) {
-    let store = site.open();
+    let store = site.open().await;
     let first = vec![put(1, "one"), put(2, "two"), put(3, "three")];
     assert_eq!(
         taken(store.commit(batch(vec![], first, "")).await),
@@ -235,7 +235,7 @@ pub fn revision_of(stored: &Stored) -> Revision {
 }
 
 pub async fn a_deleted_record_is_gone(site: Arc<dyn Site>) {
-    let store = site.open();
+    let store = site.open().await;
     let first = vec![put(1, "one"), put(2, "two")];
     taken(store.commit(batch(vec![], first, "")).await);
     let delete = || vec![delete(1)];
@@ -256,7 +256,7 @@ pub async fn a_deleted_record_is_gone(site: Arc<dyn Site>) {
 }
 
 pub async fn every_revision_has_its_event(site: Arc<dyn Site>) {
-    let store = site.open();
+    let store = site.open().await;
     for number in 1..=5 {
         let resource = format!("resource {number}");
         taken(
@@ -293,7 +293,7 @@ pub async fn every_revision_has_its_event(site: Arc<dyn Site>) {
 }
 
 pub async fn no_event_holds_a_secret(site: Arc<dyn Site>) {
-    let store = site.open();
+    let store = site.open().await;
     let key = key(1, "");
     let (secret, sealed) = issue(&key, 1);
     let phc = sealed.verifier.to_phc();
@@ -316,7 +316,7 @@ pub async fn no_event_holds_a_secret(site: Arc<dyn Site>) {
 
 pub async fn of_concurrent_commits_one_wins(site: Arc<dyn Site>) {
     const AT_ONCE: usize = 16;
-    let store = site.open();
+    let store = site.open().await;
     let mut read = None;
     for round in 1..=10 {
         let mut commits = tokio::task::JoinSet::new();
@@ -357,7 +357,7 @@ pub async fn of_concurrent_commits_one_wins(site: Arc<dyn Site>) {
 }
 
 pub async fn a_snapshot_is_of_one_revision(site: Arc<dyn Site>) {
-    let store = site.open();
+    let store = site.open().await;
     let between = (2..5_000).map(|number| put(number, "")).collect();
     taken(store.commit(batch(vec![], between, "")).await);
     let stop = Arc::new(AtomicBool::new(false));
@@ -395,7 +395,7 @@ impl Drop for StopOnDrop {
 pub async fn followers_hear_everything_once_in_order(site: Arc<dyn Site>) {
     const TASKS: u64 = 4;
     const EACH: u64 = 25;
-    let store = site.open();
+    let store = site.open().await;
     taken(
         store
             .commit(batch(vec![], vec![put(1, "before")], ""))
@@ -464,7 +464,7 @@ pub async fn followers_hear_everything_once_in_order(site: Arc<dyn Site>) {
 }
 
 pub async fn a_follower_starts_where_it_asked_or_not_at_all(site: Arc<dyn Site>) {
-    let store = site.open();
+    let store = site.open().await;
     for number in 1..=3 {
         taken(store.commit(batch(vec![], vec![put(number, "")], "")).await);
     }
@@ -499,7 +499,7 @@ pub async fn a_store_lasts(site: Arc<dyn Site>) {
     let mut due = (revision(0), BTreeMap::new());
     let mut all = Vec::new();
     for round in 0..3 {
-        let store = site.open();
+        let store = site.open().await;
         let found = load(&*store).await;
         assert_eq!((found.0.number, &found.1), (due.0.number, &due.1));
         assert_eq!(events(&*store).await, all);

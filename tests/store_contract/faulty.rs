@@ -385,14 +385,15 @@ impl FaultySite {
     }
 }
 
+#[async_trait]
 impl Site for FaultySite {
-    fn open(&self) -> Arc<dyn Store> {
+    async fn open(&self) -> Arc<dyn Store> {
         let mut inner = self.inner();
         if self.fault == Fault::StartsAnew {
             *inner = Embedded::site();
         }
         Arc::new(Faulty {
-            inner: inner.open(),
+            inner: inner.open().await,
             fault: self.fault,
             early: Mutex::default(),
         })

@@ -50,7 +50,7 @@ async fn all(store: &dyn Store) -> impl PartialEq + std::fmt::Debug + use<> {
 type WrittenAt<'a> = &'a (dyn Fn(Revision) -> Stored + Sync);
 
 pub async fn a_repeated_mutation_is_answered_as_it_was_and_writes_nothing(site: Arc<dyn Site>) {
-    let mut store = site.open();
+    let mut store = site.open().await;
     let acme = workspace("acme", "Acme");
     let full = key(1, "one");
     let secrets = vec![issue(&full, 1).1];
@@ -116,12 +116,12 @@ pub async fn a_repeated_mutation_is_answered_as_it_was_and_writes_nothing(site: 
         let now = all(&*store).await;
         assert_eq!(now, before, "no record, no revision, no event");
         drop(store);
-        store = site.open();
+        store = site.open().await;
     }
 }
 
 pub async fn a_mutation_that_was_refused_is_not_known(site: Arc<dyn Site>) {
-    let store = site.open();
+    let store = site.open().await;
     let stale = Batch {
         reads: vec![(id(1), Some(revision(1)))],
         ..once(mutation(1, 7), vec![put(1, "")])
@@ -135,7 +135,7 @@ pub async fn a_mutation_that_was_refused_is_not_known(site: Arc<dyn Site>) {
 
 /// A call that found everything as it wants it: its repetition changes nothing, whatever others did meanwhile.
 pub async fn a_mutation_that_found_all_as_wanted_is_known_without_a_revision(site: Arc<dyn Site>) {
-    let mut store = site.open();
+    let mut store = site.open().await;
     taken(store.commit(batch(vec![], vec![put(1, "one")], "")).await);
     taken(store.commit(batch(vec![], vec![put(2, "two")], "")).await);
     let before = all(&*store).await;
@@ -169,13 +169,13 @@ pub async fn a_mutation_that_found_all_as_wanted_is_known_without_a_revision(sit
         assert_eq!(&*record.key.display_name, "one");
         assert_eq!(all(&*store).await, after);
         drop(store);
-        store = site.open();
+        store = site.open().await;
     }
 }
 
 pub async fn of_concurrent_repeats_one_is_written(site: Arc<dyn Site>) {
     const AT_ONCE: u64 = 32;
-    let store = site.open();
+    let store = site.open().await;
     for round in 1..=10 {
         let mut commits = tokio::task::JoinSet::new();
         for contender in 0..AT_ONCE {
@@ -201,7 +201,7 @@ pub async fn of_concurrent_repeats_one_is_written(site: Arc<dyn Site>) {
 }
 
 pub async fn a_mutation_is_known_for_a_day_and_no_longer(site: Arc<dyn Site>) {
-    let store = site.open();
+    let store = site.open().await;
     let day = u64::try_from(RETENTION.as_nanos()).expect("a day");
     assert_eq!(day, 24 * 3_600 * 1_000_000_000);
     let made_at = |nanos| Batch {
@@ -246,7 +246,7 @@ pub async fn a_mutation_is_known_for_a_day_and_no_longer(site: Arc<dyn Site>) {
 }
 
 pub async fn a_repeat_is_known_before_anything_else_is_judged(site: Arc<dyn Site>) {
-    let store = site.open();
+    let store = site.open().await;
     let acme = workspace("acme", "Acme");
     let acme_id = RecordId::Workspace(acme.id.clone());
     let end = || Batch {
@@ -304,7 +304,7 @@ fn in_workspace(workspace: &WorkspaceId, number: u64) -> Write {
 }
 
 pub async fn a_workspace_was_quiet_or_nothing_is_written(site: Arc<dyn Site>) {
-    let mut store = site.open();
+    let mut store = site.open().await;
     let [acme, other] = ["acme", "other"].map(|id| workspace(id, ""));
     let acme_id = RecordId::Workspace(acme.id.clone());
     let gone = Write::DeleteKey(portcullis::domain::name::KeyName {
@@ -349,7 +349,7 @@ pub async fn a_workspace_was_quiet_or_nothing_is_written(site: Arc<dyn Site>) {
     }
     // Who loads a store that is opened again can decide on what it loaded.
     drop(store);
-    store = site.open();
+    store = site.open().await;
     let (loaded, _) = load(&*store).await;
     assert_eq!(loaded, head);
     taken(store.commit(quiet_since(loaded)).await);
@@ -363,7 +363,7 @@ pub async fn a_workspace_was_quiet_or_nothing_is_written(site: Arc<dyn Site>) {
 
 pub async fn of_concurrent_changes_to_a_quiet_workspace_one_wins(site: Arc<dyn Site>) {
     const AT_ONCE: u64 = 32;
-    let store = site.open();
+    let store = site.open().await;
     let acme = workspace("acme", "").id;
     let mut head = revision(0);
     for round in 1..=10 {
@@ -392,7 +392,7 @@ pub async fn of_concurrent_changes_to_a_quiet_workspace_one_wins(site: Arc<dyn S
 }
 
 pub async fn a_retired_workspace_id_is_never_used_again(site: Arc<dyn Site>) {
-    let mut store = site.open();
+    let mut store = site.open().await;
     let acme = workspace("acme", "Acme");
     let acme_id = RecordId::Workspace(acme.id.clone());
     let create = |expected: Option<Revision>| {
@@ -423,7 +423,7 @@ pub async fn a_retired_workspace_id_is_never_used_again(site: Arc<dyn Site>) {
         let again = vec![Write::DeleteWorkspace(acme.id.clone())];
         conflicts(store.commit(batch(vec![], again, "")).await, &acme_id);
         drop(store);
-        store = site.open();
+        store = site.open().await;
     }
     // A decision on its being gone can be made.
     let on_it = vec![(acme_id.clone(), Some(revision(2)))];

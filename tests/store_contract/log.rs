@@ -48,7 +48,7 @@ fn told(found: &[FoundEvent], due: impl Iterator<Item = u64>, what: &str) {
 }
 
 pub async fn events_are_told_from_either_end_without_gaps(site: Arc<dyn Site>) {
-    let store = site.open();
+    let store = site.open().await;
     for direction in [Direction::OldestFirst, Direction::NewestFirst] {
         let none = found_events(&*store, None, direction).await;
         assert_eq!(none, [], "there is nothing yet");
@@ -117,7 +117,7 @@ pub async fn events_are_told_from_either_end_without_gaps(site: Arc<dyn Site>) {
 }
 
 pub async fn events_are_as_of_one_revision(site: Arc<dyn Site>) {
-    let store = site.open();
+    let store = site.open().await;
     fill(&store, MANY).await;
     for direction in [Direction::OldestFirst, Direction::NewestFirst] {
         let (head, _) = super::support::records::load(&*store).await;
@@ -135,7 +135,7 @@ pub async fn events_are_as_of_one_revision(site: Arc<dyn Site>) {
 type Damage = fn(&dyn Site) -> Vec<u8>;
 
 pub async fn a_damaged_event_is_reported_and_the_others_are_told(site: Arc<dyn Site>) {
-    let store = site.open();
+    let store = site.open().await;
     fill(&store, 20).await;
     drop(store);
     let damages: [(u64, Damage); 6] = [
@@ -164,7 +164,7 @@ pub async fn a_damaged_event_is_reported_and_the_others_are_told(site: Arc<dyn S
         let bytes = damage(&*site);
         site.put_event(revision(*number), &bytes);
     }
-    let store = site.open();
+    let store = site.open().await;
     for direction in [Direction::OldestFirst, Direction::NewestFirst] {
         let mut found = found_events(&*store, None, direction).await;
         if direction == Direction::NewestFirst {

@@ -10,21 +10,28 @@ mod support;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use portcullis::{
+    config::DEFAULT_LEASE,
     domain::id::Revision,
     store::{
         Store,
         embedded::{EmbeddedStore, FILE_NAME},
+        redis::RedisStore,
+        shared::SharedStore as _,
     },
 };
 use redb::{Database, ReadableDatabase as _, TableDefinition};
 
+use self::support::{Missing, RedisServer, redis_settings};
+
 const EVENTS: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("events");
 
 /// A place for one store: empty at first.
+#[async_trait]
 trait Site: Send + Sync {
     /// Opens the store there, once the one before is dropped.
-    fn open(&self) -> Arc<dyn Store>;
+    async fn open(&self) -> Arc<dyn Store>;
 
     /// What stands in the place of an event, while no store is open.
     fn event(&self, at: Revision) -> Vec<u8>;
@@ -46,8 +53,9 @@ impl Embedded {
     }
 }
 
+#[async_trait]
 impl Site for Embedded {
-    fn open(&self) -> Arc<dyn Store> {
+    async fn open(&self) -> Arc<dyn Store> {
         Arc::new(EmbeddedStore::open(self.0.path()).expect("the store opens"))
     }
 
@@ -68,7 +76,67 @@ impl Site for Embedded {
     }
 }
 
-/// Runs every check on a kind of store.
+/// A namespace of a Redis of its own.
+struct Redis(RedisServer);
+
+impl Redis {
+    async fn site() -> Result<Arc<dyn Site>, Missing> {
+        let server = RedisServer::start(&[])?;
+        let settings = redis_settings(&server);
+        let made = RedisStore::make(&settings, "maker", DEFAULT_LEASE).await;
+        let (_, is_new) = made.expect("a store can be made");
+        assert!(is_new);
+        Ok(Arc::new(Self(server)))
+    }
+
+    /// The events by their ids.
+    fn audit(&self) -> Vec<(String, Vec<(String, Vec<u8>)>)> {
+        let all = self.0.cli(&["XRANGE", AUDIT, "-", "+"]);
+        ::redis::from_redis_value(all).expect("a stream")
+    }
+}
+
+/// The key of the audit log.
+const AUDIT: &str = "{portcullis:0}:audit";
+
+#[async_trait]
+impl Site for Redis {
+    async fn open(&self) -> Arc<dyn Store> {
+        let store = RedisStore::connect(&redis_settings(&self.0), "replica").await;
+        let store = store.expect("the store opens");
+        let standing = store.standing().await.expect("it stands somewhere");
+        store.adopt(standing.history);
+        Arc::new(store)
+    }
+
+    fn event(&self, at: Revision) -> Vec<u8> {
+        let id = format!("{}-{}", at.epoch, at.number);
+        let mut all = self.audit().into_iter();
+        let (_, fields) = all.find(|(found, _)| *found == id).expect("the event");
+        fields.into_iter().next().expect("a field").1
+    }
+
+    fn put_event(&self, at: Revision, bytes: &[u8]) {
+        let changed = format!("{}-{}", at.epoch, at.number);
+        let all = self.audit();
+        // An entry of a stream cannot be changed.
+        self.0.cli(&["DEL", AUDIT]);
+        for (id, fields) in all {
+            let (name, value) = &fields[0];
+            let value = if id == changed { bytes } else { value };
+            let words: [&[u8]; 5] = [
+                b"XADD",
+                AUDIT.as_bytes(),
+                id.as_bytes(),
+                name.as_bytes(),
+                value,
+            ];
+            self.0.cli(&words);
+        }
+    }
+}
+
+/// Runs every check on each kind of store.
 macro_rules! contract {
     ($($group:ident: $($check:ident)*;)*) => {
         mod embedded {
@@ -76,6 +144,17 @@ macro_rules! contract {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $check() {
                     super::$group::$check(super::Embedded::site()).await;
+                }
+            )*)*
+        }
+
+        mod redis {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $check() {
+                    if let Ok(site) = super::Redis::site().await {
+                        super::$group::$check(site).await;
+                    }
                 }
             )*)*
         }

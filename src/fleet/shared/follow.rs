@@ -11,8 +11,8 @@ use crate::{
     store::{Change, Portion, StoreError, Stored},
 };
 
-/// How long to wait before the changes are asked for again.
-const PAUSE: Duration = Duration::from_millis(200);
+/// The first and the last pause between two attempts to read everything again.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 
 /// Runs for as long as the process does. The lease is not its business: it is extended only while what is applied here has
 /// caught up with the store.
@@ -26,9 +26,17 @@ pub(super) async fn run(parts: Arc<Parts>, mut keyring: KeyringWriter) {
             ),
             Err(error) => tracing::warn!(error = %error, "the changes cannot be followed"),
         }
+        let mut told = String::new();
+        let mut pause = PAUSES.0;
         while let Err(error) = resync(&parts, &mut keyring).await {
-            tracing::warn!(error = %error, "the records could not be read again");
-            tokio::time::sleep(PAUSE).await;
+            // The same trouble is told once.
+            let error = error.to_string();
+            if error != told {
+                tracing::warn!(error, "the records cannot be read again yet");
+                told = error;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
         }
     }
 }

@@ -18,8 +18,6 @@ use tokio::{
 use super::{
     JoinError, Parts, boot,
     history::{Lost, Verdict, judge},
-    mark::Mark,
-    silence::Silence,
     spans::{longest_lease, renewal_interval},
 };
 use crate::{
@@ -62,14 +60,12 @@ impl Handle {
 pub(super) struct Renewer {
     parts: Arc<Parts>,
     applied: watch::Receiver<Revision>,
-    mark: Mark,
     /// Renewals whose answer is not applied yet: when each was begun, and the head that it answered.
     pending: VecDeque<(Boottime, Revision)>,
     /// Since when the store's present epoch is known here.
     epoch_since: Instant,
     /// Acknowledgements count in it.
     settled: bool,
-    silence: Silence,
     state: State,
     wanted: Arc<Notify>,
     begun: Arc<AtomicU64>,
@@ -90,17 +86,14 @@ impl Renewer {
         parts: Arc<Parts>,
         applied: watch::Receiver<Revision>,
         standing: Standing,
-        mark: Mark,
     ) -> (Self, Handle) {
         let (heads, told) = watch::channel((0, standing.head));
         let renewer = Self {
             parts,
             applied,
-            mark,
             pending: VecDeque::new(),
             epoch_since: Instant::now(),
             settled: standing.settled,
-            silence: Silence::default(),
             state: State::Well,
             wanted: Arc::default(),
             begun: Arc::default(),
@@ -144,6 +137,8 @@ impl Renewer {
         let mut asked = None;
         let mut last_asked = Instant::now();
         let wanted = self.wanted.clone();
+        // What was applied while the first lease was waited for is not acknowledged yet.
+        self.applied.mark_changed();
         loop {
             let next = asked.map_or(tick, |asked: Instant| asked.min(tick));
             tokio::select! {
@@ -171,7 +166,6 @@ impl Renewer {
                 tick = Instant::now() + RETRY.min(interval);
             } else if now >= tick {
                 tick = now + interval;
-                self.look_around().await;
             }
         }
     }
@@ -191,12 +185,12 @@ impl Renewer {
         match renewed.unwrap_or_else(|_| Err(timed_out().into())) {
             Ok(standing) => self.accept(number, begun, report.applied, &standing),
             Err(SharedError::OtherHistory(standing)) => {
-                self.silence.forget();
+                self.parts.troubles.fetch_add(1, Ordering::SeqCst);
                 self.find_way(&standing).await;
                 false
             }
             Err(SharedError::Store(error)) => {
-                self.silence.forget();
+                self.parts.troubles.fetch_add(1, Ordering::SeqCst);
                 self.turn(State::Failing, || {
                     tracing::warn!(error = %error, "the lease could not be renewed; it runs out unless the store is back in time");
                 });
@@ -281,34 +275,6 @@ impl Renewer {
                 "the store is not the one that this replica knows; its lease runs out and is not renewed"
             );
         });
-    }
-
-    /// Looks for members that are gone, and notes how far this replica has come.
-    async fn look_around(&mut self) {
-        let applied = *self.applied.borrow();
-        if let Err(error) = self.mark.note(&self.parts.id, applied).await {
-            tracing::warn!(error = %error, "how far this replica has come could not be noted");
-        }
-        let Ok(Ok(roll)) = tokio::time::timeout(LIMIT, self.parts.store.roll()).await else {
-            self.silence.forget();
-            return;
-        };
-        let limit = longest_lease(self.parts.length);
-        let silent = self.silence.look(&roll.members, Instant::now(), limit);
-        for (incarnation, renewals) in silent {
-            let name = roll
-                .members
-                .iter()
-                .find(|member| member.incarnation == incarnation);
-            let name = name.map_or("", |member| &member.name).to_owned();
-            let removed = self.parts.store.remove(&incarnation, renewals);
-            if let Ok(Ok(true)) = tokio::time::timeout(LIMIT, removed).await {
-                tracing::warn!(
-                    replica = name,
-                    "a replica has been silent for longer than any lease; nobody waits for it any more"
-                );
-            }
-        }
     }
 
     /// Logs that things took a turn, once.

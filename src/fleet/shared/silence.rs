@@ -11,6 +11,8 @@ use crate::store::shared::Member;
 pub(super) struct Silence {
     /// By incarnation: its renewals, and when they were first seen to be so many.
     seen: HashMap<String, (u64, Instant)>,
+    /// How many renewals of its own had failed at the last look.
+    pub(super) troubles: u64,
 }
 
 impl Silence {

@@ -1,12 +1,23 @@
 mod sim;
 
+use std::sync::atomic::Ordering;
+
 use tempfile::TempDir;
 
 use self::sim::{LEASE, Link, RuntimeClock, Server};
 use super::{spans::longest_lease, *};
 use crate::{
+    domain::{
+        id::{KeyId, TokenPrefix, WorkspaceId},
+        key::{Key, KeyRecord},
+        permission::PermissionSet,
+        source::IpAllowlist,
+        text::TextMap,
+        time::Timestamp,
+    },
     fleet::SettledBy,
     gate::{clock::Now, keyring::Keyring},
+    store::{RecordId, Stored},
 };
 
 /// A member of a fleet on a store in memory.
@@ -416,4 +427,111 @@ async fn the_members_are_listed_with_how_far_each_has_come() {
             .iter()
             .all(|r| r.lease_left.is_some_and(|left| left <= LEASE))
     );
+}
+
+/// A key's record, as it is written at a revision.
+fn record(bits: u128, revision: Revision) -> (RecordId, Stored) {
+    let time = Timestamp::from_unix_nanos(1);
+    let key = Key {
+        id: KeyId::from_bits(bits),
+        workspace: WorkspaceId::default_workspace(),
+        display_name: "a key".into(),
+        description: "".into(),
+        owner: "local:0".into(),
+        token_prefix: TokenPrefix::default(),
+        disabled: false,
+        permissions: PermissionSet::any(),
+        ip_allowlist: IpAllowlist::default(),
+        labels: TextMap::default(),
+        settings: TextMap::default(),
+        create_time: time,
+        update_time: time,
+        expire_time: None,
+        archive_time: None,
+    };
+    let record = KeyRecord {
+        key,
+        secrets: Vec::new(),
+        revision,
+    };
+    (RecordId::Key(record.key.id), Stored::Key(Box::new(record)))
+}
+
+/// The log has a hole that nobody told of: whatever was in it is read from the records.
+#[tokio::test(start_paused = true)]
+async fn a_hole_in_the_log_is_never_stepped_over() {
+    let server = Server::new();
+    let [a, _b, c] = three(&server).await;
+    c.link.is_deaf.send_replace(true);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for bits in 1..=3 {
+        server.write(vec![record(bits, server.next())]);
+    }
+    let head = server.state().standing.head;
+    a.applies(head).await;
+    server
+        .state()
+        .log
+        .retain(|change| change.revision.number != 2);
+    c.link.is_deaf.send_replace(false);
+    c.applies(head).await;
+    assert_eq!(c.keyring.len(), 3);
+    assert_eq!(a.keyring.len(), 3);
+}
+
+/// Row 115 of the bad inputs: an older state in the log.
+#[tokio::test(start_paused = true)]
+async fn an_older_record_in_the_log_is_not_believed() {
+    let server = Server::new();
+    let a = Replica::join(&server, "a", "a1").await;
+    let first = server.write(vec![record(1, server.next())]);
+    a.applies(first).await;
+    assert_eq!(a.keyring.unreadable(), 0);
+    let later = server.write(vec![record(1, first)]);
+    a.applies(later).await;
+    assert_eq!(a.keyring.unreadable(), 1);
+}
+
+/// Nobody would tell of it before the next renewal, and whoever made the change would wait for so long.
+#[tokio::test(start_paused = true)]
+async fn what_arrives_while_a_replica_joins_is_acknowledged_at_once() {
+    let server = Server::new();
+    let a = Replica::join(&server, "a", "a1").await;
+    server.state().is_raced = true;
+    let b = Replica::join(&server, "b", "b1").await;
+    let head = server.state().standing.head;
+    assert_eq!(head.number, 1, "there was a change");
+    let began = Instant::now();
+    let settled = a.member.settle(head, None).await.unwrap();
+    assert_eq!(settled.by, SettledBy::Acknowledgements(2));
+    assert!(began.elapsed() < LEASE / 10, "{:?}", began.elapsed());
+    assert!(b.may_answer());
+}
+
+/// Those that are not back yet have not been silent: nobody could be heard.
+#[tokio::test(start_paused = true)]
+async fn the_first_one_back_from_an_outage_takes_nobody_out() {
+    let server = Server::new();
+    let [a, b, c] = three(&server).await;
+    tokio::time::sleep(LEASE).await;
+    server.state().is_down = true;
+    tokio::time::sleep(LEASE * 3).await;
+    for late in [&b, &c] {
+        late.link.is_cut.store(true, Ordering::SeqCst);
+    }
+    server.state().is_down = false;
+    a.until(true).await;
+    tokio::time::sleep(LEASE / 2).await;
+    assert_eq!(server.state().removed, 0);
+    // And then it does.
+    tokio::time::sleep(longest_lease(LEASE)).await;
+    assert_eq!(server.state().removed, 2);
+    let settled = a.member.settle(server.write(Vec::new()), None).await;
+    assert_eq!(settled.unwrap().by, SettledBy::Acknowledgements(1));
+    // They come back by themselves.
+    for late in [&b, &c] {
+        late.link.is_cut.store(false, Ordering::SeqCst);
+        late.until(true).await;
+    }
+    assert_eq!(server.state().members.len(), 3);
 }

@@ -8,10 +8,13 @@ use std::{
 use redb::{ReadOnlyTable, ReadableTable as _};
 use tokio::sync::mpsc;
 
-use super::tables::{decode_row, failed};
+use super::tables::failed;
 use crate::{
     domain::id::Revision,
-    store::{Direction, FoundEvent, Portion, StoreError, codec},
+    store::{
+        Direction, FoundEvent, Portion, StoreError,
+        codec::{self, rows::decode_row},
+    },
 };
 
 /// Records a portion of a snapshot.

@@ -24,7 +24,10 @@ use crate::{
         text::TextMap,
         time::Timestamp,
     },
-    store::{CommitError, Mutation, RETENTION, RecordId, Stored, Write, codec},
+    store::{
+        CommitError, Mutation, RETENTION, RecordId, Stored, Write,
+        codec::{self, rows::encode_row},
+    },
 };
 
 fn key_id(number: u64) -> RecordId {
@@ -241,7 +244,7 @@ async fn a_row_under_a_malformed_id_is_unreadable() {
     let rows: [&[u8]; 6] = [b"", b"k", b"kshort", b"wNot an id", b"w\xff", b"?"];
     edit(directory.path(), |transaction| {
         let mut records = transaction.open_table(RECORDS).unwrap();
-        let good = records.get(&*tables::encode_row(&key_id(1))).unwrap();
+        let good = records.get(&*encode_row(&key_id(1))).unwrap();
         let good = good.unwrap().value().to_vec();
         for row in rows {
             records.insert(row, &*good).unwrap();
@@ -282,7 +285,7 @@ async fn an_unreadable_record_conflicts_with_every_expectation() {
     for bytes in [b"garbage", &*ahead] {
         edit(directory.path(), |transaction| {
             let mut records = transaction.open_table(RECORDS).unwrap();
-            let row = tables::encode_row(&key_id(1));
+            let row = encode_row(&key_id(1));
             records.insert(&*row, bytes).unwrap();
         });
         let store = EmbeddedStore::open(directory.path()).unwrap();
@@ -342,12 +345,8 @@ async fn a_store_of_version_1_goes_on() {
         meta.insert("schema", (1, 0)).unwrap();
         meta.insert(META_HEAD, (1, 300)).unwrap();
         let mut records = transaction.open_table(RECORDS).unwrap();
-        records
-            .insert(&*tables::encode_row(&key_id), &*key)
-            .unwrap();
-        records
-            .insert(&*tables::encode_row(&acme), &*workspace)
-            .unwrap();
+        records.insert(&*encode_row(&key_id), &*key).unwrap();
+        records.insert(&*encode_row(&acme), &*workspace).unwrap();
         let mut events = transaction.open_table(EVENTS).unwrap();
         events.insert((1, 300), &*event).unwrap();
     }

@@ -11,15 +11,17 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     done::{self, Outcome},
     quiet::{KeyWrites, Staged},
-    tables::{DONE, EVENTS, META, META_HEAD, RECORDS, encode_row, failed},
+    tables::{DONE, EVENTS, META, META_HEAD, RECORDS, failed},
 };
 use crate::{
-    domain::{
-        id::{Revision, WorkspaceId},
-        key::KeyRecord,
-    },
+    domain::id::Revision,
     store::{
-        Batch, Change, CommitError, RecordId, StoreError, Stored, WorkspaceRecord, Write, codec,
+        Batch, Change, CommitError, RecordId, StoreError, Stored,
+        codec::{
+            self,
+            rows::encode_row,
+            writes::{encode_write, key_workspace, written_workspace},
+        },
     },
 };
 
@@ -243,7 +245,7 @@ fn write_batch(
         if let Some(workspace) = key_workspace(&write) {
             staged.note(workspace, revision);
         }
-        let (id, stored, bytes) = encode(write, revision);
+        let (id, stored, bytes) = encode_write(write, revision);
         let row = encode_row(&id);
         match &bytes {
             Some(bytes) => drop(records.insert(&*row, &**bytes).map_err(failed)?),
@@ -331,10 +333,8 @@ fn check(
         return Err(Refusal::conflict(RecordId::Workspace(workspace.clone())));
     }
     for write in &batch.writes {
-        let workspace = match write {
-            Write::Key(..) | Write::DeleteKey(_) => continue,
-            Write::Workspace(workspace) => &workspace.id,
-            Write::DeleteWorkspace(id) => id,
+        let Some(workspace) = written_workspace(write) else {
+            continue;
         };
         let id = RecordId::Workspace(workspace.clone());
         if let Stored::Retired(_) = current(records, &id, head)? {
@@ -342,52 +342,6 @@ fn check(
         }
     }
     Ok(())
-}
-
-/// The workspace one of whose keys is written or deleted.
-fn key_workspace(write: &Write) -> Option<&WorkspaceId> {
-    match write {
-        Write::Key(key, _) => Some(&key.workspace),
-        Write::DeleteKey(name) => Some(&name.workspace),
-        Write::Workspace(_) | Write::DeleteWorkspace(_) => None,
-    }
-}
-
-/// A written record as followers get it, and as it is stored; `None`: not any more.
-fn encode(write: Write, revision: Revision) -> (RecordId, Stored, Option<Vec<u8>>) {
-    match write {
-        Write::Key(key, secrets) => {
-            let record = KeyRecord {
-                key: *key,
-                secrets,
-                revision,
-            };
-            let bytes = codec::encode_key(&record);
-            (
-                RecordId::Key(record.key.id),
-                Stored::Key(Box::new(record)),
-                Some(bytes),
-            )
-        }
-        Write::Workspace(workspace) => {
-            let record = WorkspaceRecord {
-                workspace,
-                revision,
-            };
-            let bytes = codec::encode_workspace(&record);
-            (
-                RecordId::Workspace(record.workspace.id.clone()),
-                Stored::Workspace(record),
-                Some(bytes),
-            )
-        }
-        Write::DeleteKey(name) => (RecordId::Key(name.id), Stored::Gone, None),
-        Write::DeleteWorkspace(id) => (
-            RecordId::Workspace(id),
-            Stored::Retired(revision),
-            Some(codec::encode_tombstone(revision)),
-        ),
-    }
 }
 
 type Records<'a> = Table<'a, &'static [u8], &'static [u8]>;

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -58,6 +61,8 @@ pub struct State {
     pub is_down: bool,
     pub epochs_opened: usize,
     pub removed: usize,
+    /// A change is made just before the next renewal.
+    pub is_raced: bool,
 }
 
 pub const LEASE: Duration = Duration::from_secs(15);
@@ -92,6 +97,7 @@ impl Server {
                 is_down: false,
                 epochs_opened: 0,
                 removed: 0,
+                is_raced: false,
             }),
             changes: watch::Sender::new(0),
             started: Instant::now(),
@@ -111,6 +117,11 @@ impl Server {
         drop(state);
         self.changes.send_modify(|ticks| *ticks += 1);
         revision
+    }
+
+    /// The revision of the next write.
+    pub fn next(&self) -> Revision {
+        self.state().standing.head.next()
     }
 
     /// Another process on the same data.
@@ -155,6 +166,8 @@ pub struct Link {
     adopted: Mutex<Option<History>>,
     /// Changes do not arrive here.
     pub is_deaf: watch::Sender<bool>,
+    /// Nothing is answered here.
+    pub is_cut: AtomicBool,
     told: watch::Sender<u64>,
 }
 
@@ -166,12 +179,13 @@ impl Link {
             incarnation: incarnation.into(),
             adopted: Mutex::default(),
             is_deaf: watch::Sender::new(false),
+            is_cut: AtomicBool::new(false),
             told: watch::Sender::new(0),
         })
     }
 
     async fn reached(&self) {
-        if self.server.state().is_down {
+        if self.server.state().is_down || self.is_cut.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
     }
@@ -284,6 +298,9 @@ impl SharedStore for Link {
     }
 
     async fn renew(&self, report: Report) -> Result<Standing, SharedError> {
+        if std::mem::take(&mut self.server.state().is_raced) {
+            self.server.write(Vec::new());
+        }
         let now = self.server.now();
         let standing = self
             .within(|state| {

@@ -1,0 +1,69 @@
+//! What a member does beside: it looks for others that are gone, and notes how far it has come itself. Neither may hold up
+//! a renewal, which is what others wait for.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior},
+};
+
+use super::{
+    Parts,
+    mark::Mark,
+    silence::Silence,
+    spans::{longest_lease, renewal_interval},
+};
+use crate::domain::id::Revision;
+
+/// How long the store may take for an answer.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// Runs until the process ends, or nothing is applied any more.
+pub(super) async fn run(parts: Arc<Parts>, applied: watch::Receiver<Revision>, mut mark: Mark) {
+    let mut ticks = tokio::time::interval(renewal_interval(parts.length));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut silence = Silence::default();
+    while applied.has_changed().is_ok() {
+        ticks.tick().await;
+        look_for_silent(&parts, &mut silence).await;
+        let at = *applied.borrow();
+        if let Err(error) = mark.note(&parts.id, at).await {
+            tracing::warn!(error = %error, "how far this replica has come could not be noted");
+        }
+    }
+}
+
+/// Takes out the members that have been silent for longer than any lease can last.
+async fn look_for_silent(parts: &Parts, silence: &mut Silence) {
+    // While this replica cannot renew, nobody can, perhaps, and a silence means nothing.
+    let troubles = || parts.troubles.load(Ordering::SeqCst);
+    let before = silence.troubles;
+    silence.troubles = troubles();
+    if before != silence.troubles {
+        silence.forget();
+    }
+    let Ok(Ok(roll)) = tokio::time::timeout(LIMIT, parts.store.roll()).await else {
+        silence.forget();
+        return;
+    };
+    // The clock is read after the members: a silence is never counted longer than it is.
+    let silent = silence.look(&roll.members, Instant::now(), longest_lease(parts.length));
+    if silence.troubles != troubles() {
+        return;
+    }
+    for (incarnation, renewals) in silent {
+        let removed = parts.store.remove(&incarnation, renewals);
+        if let Ok(Ok(true)) = tokio::time::timeout(LIMIT, removed).await {
+            let is_it = |member: &&crate::store::shared::Member| member.incarnation == incarnation;
+            let name = roll.members.iter().find(is_it).map(|member| &*member.name);
+            tracing::warn!(
+                replica = name.unwrap_or_default(),
+                "a replica has been silent for longer than any lease; nobody waits for it any more"
+            );
+        }
+    }
+}
