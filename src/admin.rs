@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod audit_service;
+pub mod barrier;
 pub mod bootstrap;
 pub mod call;
 pub mod caller;

@@ -16,6 +16,9 @@ mod console;
 mod durable_file;
 mod expires;
 mod failure;
+mod fleet;
+mod fleet_store;
+mod init;
 mod key;
 mod key_ref;
 mod output;
@@ -38,7 +41,7 @@ use clap::{
 };
 use jiff::Zoned;
 
-use crate::config::{ServeFlags, Setting, Settings};
+use crate::config::{InitFlags, ServeFlags, Setting, Settings};
 use console::{Console, clean};
 use failure::Failure;
 
@@ -65,6 +68,9 @@ struct Cli {
 enum Command {
     /// Serves Check, management and the probes
     Serve(Box<ServeFlags>),
+    /// Makes the store of a fleet in its Redis, once, and a root credential for it
+    #[command(after_help = init::HELP)]
+    Init(Box<InitFlags>),
     #[command(flatten)]
     Call(CallCommand),
     /// Looks at the settings
@@ -83,6 +89,8 @@ enum CallCommand {
     Workspace(Box<workspace::WorkspaceArgs>),
     /// Shows, exports and verifies who changed what
     Audit(Box<audit::AuditArgs>),
+    /// Shows the replicas, and waits for them
+    Fleet(Box<fleet::FleetArgs>),
     /// Makes admin credentials
     Admin(Box<admin::AdminArgs>),
     /// Gets back in when the root token is lost
@@ -190,17 +198,18 @@ fn dispatch(cli: Cli, console: &mut Console<'_>) -> Result<Outcome, Failure> {
                 .map_err(|error| Failure::Failed(error.to_string()))?;
             Ok(Outcome::Done)
         }
+        Command::Init(flags) => runtime()?.block_on(init::run(*flags, console)),
         Command::Config(ConfigCommand::Check(flags)) => config_check::run(&flags, console),
         Command::Completions(args) => completions::run(&args, console),
-        Command::Call(command) => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
-            let runtime = runtime
-                .map_err(|error| Failure::Failed(format!("cannot start the client: {error}")))?;
-            runtime.block_on(call(command, console))
-        }
+        Command::Call(command) => runtime()?.block_on(call(command, console)),
     }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("cannot start the client: {error}")))
 }
 
 async fn call(command: CallCommand, console: &mut Console<'_>) -> Result<Outcome, Failure> {
@@ -208,6 +217,7 @@ async fn call(command: CallCommand, console: &mut Console<'_>) -> Result<Outcome
         CallCommand::Key(args) => key::run(*args, console).await,
         CallCommand::Workspace(args) => workspace::run(*args, console).await,
         CallCommand::Audit(args) => audit::run(*args, console).await,
+        CallCommand::Fleet(args) => fleet::run(*args, console).await,
         CallCommand::Admin(args) => admin::run(*args, console).await,
         CallCommand::Root(args) => root::run(*args, console).await,
         CallCommand::Check(args) => check::run(*args, console).await,

@@ -19,13 +19,16 @@ use std::{
     ffi::OsString,
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 pub use fault::{Fault, Faults};
-pub use flags::ServeFlags;
+pub use flags::{Hidden, InitFlags, RedisFlags, ServeFlags};
 pub use listen::{Listen, ListenSettings};
 pub use log::{LogFormat, LogSettings};
-pub use redis::{DEFAULT_LEASE, Password, RedisAddress, RedisDurability, RedisSettings};
+pub use redis::{
+    DEFAULT_LEASE, Password, RedisAddress, RedisDurability, RedisSettings, shown_span,
+};
 pub use root_token::RootToken;
 pub use setting::{Origin, Setting};
 
@@ -51,6 +54,10 @@ pub struct Settings {
     /// The first root credential of a new store. Default: one is generated; `PORTCULLIS_ROOT_TOKEN` only, because
     /// a flag shows in the process list and a file in backups.
     pub root_token: Option<RootToken>,
+    /// The Redis that a fleet shares. Default: none, and the store is in the data directory; `PORTCULLIS_REDIS`.
+    pub redis: Option<RedisSettings>,
+    /// The lease that the fleet's store is expected to have, 1 s to 10 min. Default: whatever it has; `PORTCULLIS_LEASE`.
+    pub lease: Option<Duration>,
 }
 
 /// The settings, and where each came from.
@@ -105,22 +112,27 @@ impl Settings {
         let data_dir = layers.read(Setting::DataDir, DEFAULT_DATA_DIR, parse_data_dir);
         let name = layers.read(Setting::Name, &name::of_host(env, read_file), name::parse);
         let log = log::read(&mut layers);
+        let fleet = redis::read(&mut layers, read_file);
         let root_token = root_token::read(&mut layers, env);
 
         if let (Some(listen), Some(data_dir)) = (&listen, &data_dir) {
             listen.check(&data_dir.join(ADMIN_SOCKET), &mut layers);
         }
-        match (layers.finish(), listen, data_dir, name, log) {
-            (Ok(rows), Some(listen), Some(data_dir), Some(name), Some(log)) => Ok(Explained {
-                settings: Self {
-                    listen,
-                    data_dir,
-                    name,
-                    log,
-                    root_token,
-                },
-                rows,
-            }),
+        match (layers.finish(), listen, data_dir, name, log, fleet) {
+            (Ok(rows), Some(listen), Some(data_dir), Some(name), Some(log), Some(fleet)) => {
+                Ok(Explained {
+                    settings: Self {
+                        listen,
+                        data_dir,
+                        name,
+                        log,
+                        root_token,
+                        redis: fleet.redis,
+                        lease: fleet.lease,
+                    },
+                    rows,
+                })
+            }
             // A reader answers `None` only after it noted a fault, so `Ok` with a `None` does not occur.
             (result, ..) => Err(result.err().unwrap_or_default()),
         }

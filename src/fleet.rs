@@ -108,6 +108,14 @@ impl Fleet {
         Ok(Self(Kind::Member(Box::new(member))))
     }
 
+    /// Notes in the file `mark` that its directory is of the store with this id, before a replica was started there.
+    ///
+    /// # Errors
+    /// [`JoinError`], if the directory is another store's.
+    pub async fn claim(mark: PathBuf, store: &str) -> Result<(), JoinError> {
+        shared::claim(mark, store).await
+    }
+
     /// Returns once every replica decides on the state at `revision` or a later one. To be called only after the change was
     /// committed: what it waits for is counted from the call. `until` is when the caller wants to hear at the latest; without
     /// it, the wait ends when every lease must have.

@@ -32,6 +32,7 @@ impl fmt::Debug for v1::CheckRequest {
             .field("permissions", &self.permissions)
             .field("source_address", &self.source_address)
             .field("workspace", &self.workspace)
+            .field("min_revision", &self.min_revision)
             .field("labels", &self.labels)
             .finish_non_exhaustive()
     }

@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 
 use http::Response;
+use prost::Message as _;
+use prost_types::Any;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+use zeroize::Zeroize as _;
 
-use crate::proto::v1::ErrorReason;
+use crate::proto::v1::{ErrorReason, IssuedKey};
 
 /// The domain of every `ErrorInfo`.
 pub const ERROR_DOMAIN: &str = "portcullis.dev";
@@ -67,6 +70,48 @@ fn shorten(text: String) -> String {
     }
 }
 
+/// What an [`IssuedKey`] is called among the details of an error.
+const ISSUED_KEY: &str = "type.googleapis.com/portcullis.v1.IssuedKey";
+
+/// The same error with an issued key among its details.
+pub(crate) fn with_issued_key(plain: &Status, issued: &IssuedKey) -> Status {
+    // What this process has encoded itself.
+    let mut carried = tonic_types::Status::decode(plain.details()).unwrap_or_default();
+    carried.details.push(Any {
+        type_url: ISSUED_KEY.to_owned(),
+        value: issued.encode_to_vec(),
+    });
+    let details = carried.encode_to_vec();
+    for detail in &mut carried.details {
+        detail.value.zeroize();
+    }
+    Status::with_details(plain.code(), plain.message(), details.into())
+}
+
+/// Takes the issued key out of an error that carries one. That it carried one can still be told.
+pub(crate) fn take_issued_key(status: &mut Status) -> Option<IssuedKey> {
+    let mut carried = tonic_types::Status::decode(status.details()).ok()?;
+    let found = carried
+        .details
+        .iter_mut()
+        .find(|detail| detail.type_url == ISSUED_KEY)?;
+    let issued = IssuedKey::decode(&*found.value).ok()?;
+    found.value.zeroize();
+    let details = carried.encode_to_vec();
+    *status = Status::with_details(status.code(), status.message(), details.into());
+    Some(issued)
+}
+
+/// True if the error carries an issued key, or did.
+pub(crate) fn carries_issued_key(status: &Status) -> bool {
+    tonic_types::Status::decode(status.details()).is_ok_and(|carried| {
+        carried
+            .details
+            .iter()
+            .any(|detail| detail.type_url == ISSUED_KEY)
+    })
+}
+
 /// A defect of ours. What went wrong stands in the log, not in the answer.
 pub(crate) fn internal_error() -> Status {
     status(
@@ -77,8 +122,12 @@ pub(crate) fn internal_error() -> Status {
 }
 
 /// Gives an error that the gRPC library answered by itself, before any handler was asked, the `ErrorInfo` that every
-/// error has.
+/// error has. Marks the details of every error as sensitive.
 pub(crate) fn complete_error<B>(response: &mut Response<B>) {
+    // They may hold a secret: kept out of the compression tables of HTTP/2, and of logs.
+    if let Some(details) = response.headers_mut().get_mut(Status::GRPC_STATUS_DETAILS) {
+        details.set_sensitive(true);
+    }
     let headers = response.headers();
     // A call that was answered has its status behind the message; only an error's stands here.
     let Some(code) = headers.get(Status::GRPC_STATUS) else {
@@ -106,4 +155,49 @@ pub(crate) fn complete_error<B>(response: &mut Response<B>) {
     let completed = status(code, reason, message);
     // Should the details not fit a header, the error stays as it was: still an error.
     let _ = completed.add_header(response.headers_mut());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn carrying() -> Status {
+        let plain = status(
+            Code::Unavailable,
+            ErrorReason::CommittedNotFleetWide,
+            "not yet",
+        );
+        let issued = IssuedKey {
+            token: "pc_id_secret".into(),
+            secret: "secret".into(),
+            ..IssuedKey::default()
+        };
+        with_issued_key(&plain, &issued)
+    }
+
+    #[test]
+    fn an_issued_key_is_taken_out_of_an_error_and_not_left_in_it() {
+        let mut status = carrying();
+        let info = status.get_details_error_info().expect("beside the key");
+        assert_eq!(info.reason, "COMMITTED_NOT_FLEET_WIDE");
+        assert_eq!(
+            (status.code(), status.message()),
+            (Code::Unavailable, "not yet")
+        );
+        let issued = take_issued_key(&mut status).expect("it is there");
+        assert_eq!(issued.token, "pc_id_secret");
+        assert!(!format!("{status:?}").contains("secret"), "{status:?}");
+        assert!(carries_issued_key(&status));
+        assert!(status.get_details_error_info().is_some());
+        assert!(!carries_issued_key(&internal_error()));
+        assert_eq!(take_issued_key(&mut internal_error()), None);
+    }
+
+    #[test]
+    fn the_details_of_an_error_are_sent_as_sensitive() {
+        let mut response = carrying().into_http::<()>();
+        complete_error(&mut response);
+        let details = &response.headers()[Status::GRPC_STATUS_DETAILS];
+        assert!(details.is_sensitive());
+    }
 }

@@ -221,6 +221,62 @@ fn every_fault_is_told_at_once() {
 }
 
 #[test]
+fn every_fault_about_a_fleet_is_told_at_once_and_no_password() {
+    let dir = scratch();
+    let secret = "hunter2-hunter2-hunter2";
+    let setup = with_config(
+        &dir,
+        "redis-pasword = \"x\"\nnamespace = \"{x}\"\nlease = \"1h\"\n",
+    )
+    .args(["--redis-durability", "maybe", "--redis-ca", "gone.pem"])
+    .arg(format!("--redis=redis://app:{secret}@127.0.0.1:x"))
+    .env(
+        "PORTCULLIS_REDIS_KEY",
+        format!("-----BEGIN PRIVATE KEY-----\n{secret}"),
+    );
+    let words = [
+        "redis-pasword",
+        "namespace",
+        "lease",
+        "redis-durability",
+        "gone.pem",
+        "redis, from --redis",
+        "redis-key",
+    ];
+    let exit = refuses("rows 125 and 127 of a fleet", setup, &words);
+    assert!(
+        !exit.stderr.contains("hunter2"),
+        "a secret is printed: {exit}"
+    );
+
+    let text =
+        format!("redis = \"redis://app:{secret}@127.0.0.1\"\nredis-password = \"{secret}\"\n");
+    let exit = refuses(
+        "a password in the file",
+        with_config(&scratch(), &text).env("PORTCULLIS_REDIS_PASSWORD", secret),
+        &[
+            "portcullis.toml:1",
+            "portcullis.toml:2",
+            "PORTCULLIS_REDIS_PASSWORD",
+        ],
+    );
+    assert!(
+        !exit.stderr.contains("hunter2"),
+        "a secret is printed: {exit}"
+    );
+    refuses(
+        "a fleet without its Redis",
+        Setup::new().args(["--namespace", "a", "--lease", "15s"]),
+        &["namespace", "lease", "--redis"],
+    );
+    refuses(
+        "row 126 of a fleet",
+        with_config(&scratch(), "redis = \"redis://h\"\nredis = \"redis://h\"\n"),
+        &["portcullis.toml:2", "duplicate key"],
+    );
+}
+
+#[test]
 fn a_data_directory_that_cannot_be_written_is_named() {
     let dir = scratch();
     let file = dir.path().join("file");

@@ -63,6 +63,10 @@ async fn metrics_count_what_happened() {
     shows(&server, mutations, "method=\"CreateKey\"", 2.0);
     shows(&server, mutations, "method=\"DisableKey\"", 1.0);
     shows(&server, "portcullis_mutations_failed_total", "", 0.0);
+    let barriers = "portcullis_barriers_total";
+    shows(&server, barriers, "by=\"acknowledgements\"", 3.0);
+    shows(&server, barriers, "by=\"lease_end\"", 0.0);
+    shows(&server, barriers, "by=\"none\"", 0.0);
     // The first revision is the store's own, with its root.
     shows(&server, "portcullis_revision", "", 4.0);
     shows(&server, "portcullis_keyring_keys", "", 3.0);

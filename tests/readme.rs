@@ -8,11 +8,13 @@
 //!
 //! The ports are the documents' own, so all of it happens in a network namespace that has nothing but a loopback. The
 //! command `cargo run --release` is run as written, too; but `cargo` is found on the PATH as a few lines of shell that
-//! start the binary under test in the background, and return once it is ready.
+//! start the binary under test in the background, and return once it is ready. So is `redis-server`, which then runs the
+//! real one, and ends with the document.
 
 mod support;
 
 use std::{
+    ffi::OsStr,
     fmt::Write as _,
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},
@@ -137,6 +139,22 @@ cat "$log" "$log.err"
 exit 1
 "#;
 
+/// Stands in for redis-server: runs the real one, not as a daemon but as a process that is known and ended.
+const REDIS: &str = r#"#!/usr/bin/env bash
+set -u
+dir=$(mktemp -d "$PORTCULLIS_SCRATCH/redis.XXXXXX")
+"$PORTCULLIS_REDIS_PROGRAM" "$@" --daemonize no --dir "$dir" >"$dir/log" 2>&1 &
+server=$!
+echo $server >>"$PORTCULLIS_SCRATCH/servers"
+for _ in $(seq 600); do
+    if grep -q 'Ready to accept connections' "$dir/log"; then exit 0; fi
+    kill -0 $server 2>/dev/null || break
+    sleep 0.05
+done
+cat "$dir/log"
+exit 1
+"#;
+
 /// How a step went.
 #[derive(Debug)]
 struct Ran {
@@ -145,7 +163,11 @@ struct Ran {
 }
 
 /// Runs the steps in one shell in a new directory; answers how each went.
-fn run(steps: &[Step], grpcurl: Option<&Path>) -> Result<Vec<Ran>, support::Missing> {
+fn run(
+    steps: &[Step],
+    grpcurl: Option<&Path>,
+    redis: Option<&OsStr>,
+) -> Result<Vec<Ran>, support::Missing> {
     let mut shell = support::unshare("bash".as_ref())?;
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let (tools, home) = (
@@ -155,9 +177,11 @@ fn run(steps: &[Step], grpcurl: Option<&Path>) -> Result<Vec<Ran>, support::Miss
     fs::create_dir(&tools).expect("a directory");
     fs::create_dir_all(home.join("target/release")).expect("a directory");
     let binary = Path::new(env!("CARGO_BIN_EXE_portcullis"));
-    let cargo = tools.join("cargo");
-    fs::write(&cargo, CARGO).expect("a file");
-    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).expect("its mode");
+    for (name, text) in [("cargo", CARGO), ("redis-server", REDIS)] {
+        let tool = tools.join(name);
+        fs::write(&tool, text).expect("a file");
+        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).expect("its mode");
+    }
     for link in [
         tools.join("portcullis"),
         home.join("target/release/portcullis"),
@@ -201,6 +225,7 @@ fn run(steps: &[Step], grpcurl: Option<&Path>) -> Result<Vec<Ran>, support::Miss
         .env("HOME", scratch.path())
         .env("PORTCULLIS_BINARY", binary)
         .env("PORTCULLIS_SCRATCH", scratch.path())
+        .env("PORTCULLIS_REDIS_PROGRAM", redis.unwrap_or_default())
         .stdin(Stdio::null())
         .output()
         .expect("a shell can be run");
@@ -258,7 +283,18 @@ fn paste(document: &Path) {
     } else {
         None
     };
-    let Ok(ran) = run(&steps, grpcurl.as_deref()) else {
+    let uses_redis = steps
+        .iter()
+        .any(|step| step.command.starts_with("redis-server"));
+    let redis = if uses_redis {
+        let Ok(redis) = support::redis_server() else {
+            return;
+        };
+        Some(redis)
+    } else {
+        None
+    };
+    let Ok(ran) = run(&steps, grpcurl.as_deref(), redis.as_deref()) else {
         return;
     };
     let differences = differences(&steps, &ran);
@@ -365,7 +401,9 @@ $ false
 ```
 ";
     let steps = steps(markdown);
-    let Ok(ran) = run(&steps, None) else { return };
+    let Ok(ran) = run(&steps, None, None) else {
+        return;
+    };
     let found = differences(&steps, &ran);
     let lines: Vec<_> = found.iter().filter_map(|it| it.split(':').next()).collect();
     assert_eq!(lines, ["line 5", "line 7"], "{found:?}");

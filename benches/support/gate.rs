@@ -15,6 +15,7 @@ use portcullis::{
         workspace::Workspace,
     },
     gate::{
+        catch_up::{CatchUp, NotReached},
         checker::{Answer, Checker, Credential, Parts, Question},
         clock::SystemClock,
         keyring::KeyringWriter,
@@ -35,6 +36,16 @@ pub struct Gate {
     runtime: Runtime,
     /// Where argon2 runs.
     _pool: Runtime,
+}
+
+/// Nothing asks for a revision that is not in force.
+struct NeverAsked;
+
+#[async_trait::async_trait]
+impl CatchUp for NeverAsked {
+    async fn reach(&self, _: Revision) -> Result<(), NotReached> {
+        Err(NotReached::Behind)
+    }
 }
 
 /// A key that was just made.
@@ -71,6 +82,7 @@ impl Gate {
             lease: Arc::new(Lease::unlimited()),
             clock: Arc::new(SystemClock::new()),
             verify: verify.clone(),
+            catch_up: Arc::new(NeverAsked),
         };
         Self {
             writer,
@@ -164,6 +176,7 @@ pub fn question<'a>(credential: &'a str, permissions: &'a [String]) -> Question<
         source: Some(IpAddr::from([10, 0, 99, 7])),
         settings: &NO_SETTINGS,
         labels: &[],
+        min_revision: None,
     }
 }
 

@@ -28,6 +28,8 @@ use crate::{
 
 /// Holds the token of the root credential, if this store made one.
 pub const ROOT_TOKEN_FILE: &str = "root.token";
+/// Holds what a replica of a fleet knows of its store, if one was served from this directory.
+pub const FLEET_MARK_FILE: &str = "redis.mark";
 const LOCK_FILE: &str = "lock";
 
 /// Why the directory or the store could not be made ready.
@@ -52,6 +54,12 @@ pub enum BootstrapError {
         "the data directory {0} belongs to user id {1}; choose one of your own, or run: chown {2} {0}"
     )]
     Foreign(PathBuf, u32, u32),
+    /// A replica of a fleet was served from it, and now no Redis is named.
+    #[error(
+        "the data directory {0} is of a replica of a fleet (it holds {FLEET_MARK_FILE}), and no Redis is named; name it with \
+         --redis, or choose another --data-dir for a store of its own"
+    )]
+    OfFleet(PathBuf),
     /// Another process uses it.
     #[error(
         "the data directory {0} is in use by another portcullis{1}; stop that one, or choose another --data-dir"
@@ -133,6 +141,18 @@ impl DataDirectory {
         &self.path
     }
 
+    /// Where the embedded store stands, if there is one.
+    #[must_use]
+    pub fn store_file(&self) -> PathBuf {
+        self.path.join(embedded::FILE_NAME)
+    }
+
+    /// Where it stands what a replica of a fleet knows of its store, if one was served from here.
+    #[must_use]
+    pub fn fleet_mark_file(&self) -> PathBuf {
+        self.path.join(FLEET_MARK_FILE)
+    }
+
     /// Where the root token stands, if this store made one.
     #[must_use]
     pub fn root_token_file(&self) -> PathBuf {
@@ -192,9 +212,6 @@ fn close_to_others(path: &Path) -> Result<(), BootstrapError> {
 
 /// Gives a new store its workspaces and its root credential; leaves any other as it is. True if the store was new.
 ///
-/// The token is durable in its file before the commit that makes it valid: the other order could leave a store that
-/// nobody can open.
-///
 /// # Errors
 /// If the store or the token file fails.
 pub async fn initialise(
@@ -206,6 +223,23 @@ pub async fn initialise(
     if store.head().await?.number > 0 {
         return Ok(false);
     }
+    write_first(store, directory, chosen_root, now).await
+}
+
+/// Gives a store that was never written to its workspaces and its root credential. False if another process did so just now;
+/// then that one's root counts, and no token is left here.
+///
+/// The token is durable in its file before the commit that makes it valid: the other order could leave a store that
+/// nobody can open.
+///
+/// # Errors
+/// If the store or the token file fails.
+pub async fn write_first(
+    store: &dyn Store,
+    directory: &DataDirectory,
+    chosen_root: Option<&NativeToken>,
+    now: Timestamp,
+) -> Result<bool, BootstrapError> {
     let (key_id, secret, sealed) = with_random(|random| {
         let key_id = chosen_root.map_or_else(|| KeyId::from_random(random), NativeToken::key_id);
         let secret = chosen_root.map_or_else(
@@ -222,10 +256,18 @@ pub async fn initialise(
         write_durably(&path, secret.token(&prefix).expose())
             .map_err(|source| BootstrapError::Token { path, source })?;
     }
-    store
-        .commit(first_batch(key_id, prefix, sealed, now))
-        .await?;
-    Ok(true)
+    match store.commit(first_batch(key_id, prefix, sealed, now)).await {
+        Ok(_) => Ok(true),
+        Err(CommitError::Conflict(_)) => {
+            if chosen_root.is_none() {
+                let path = directory.root_token_file();
+                fs::remove_file(&path).map_err(|source| BootstrapError::Token { path, source })?;
+            }
+            Ok(false)
+        }
+        // The token stays where it is: it may be the root's.
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn first_batch(key_id: KeyId, token_prefix: TokenPrefix, sealed: Secret, now: Timestamp) -> Batch {
@@ -254,7 +296,11 @@ fn first_batch(key_id: KeyId, token_prefix: TokenPrefix, sealed: Secret, now: Ti
         })
     };
     Batch {
-        reads: vec![(RecordId::Key(key_id), None)],
+        // Two processes may come with different roots; the workspace is the same for both, so that one of them is the first.
+        reads: vec![
+            (RecordId::Key(key_id), None),
+            (RecordId::Workspace(WorkspaceId::system()), None),
+        ],
         quiet: None,
         mutation: None,
         event: Event {

@@ -6,6 +6,7 @@ mod workspaces;
 use std::{collections::BTreeMap, time::Duration};
 
 use prost_types::FieldMask;
+use tokio::time::Instant;
 
 pub(super) use self::{
     audit::{
@@ -72,8 +73,9 @@ pub(super) fn call_of(
     method: &'static str,
     request_id: String,
     request: &impl prost::Message,
+    answer_by: Option<Instant>,
 ) -> Call {
-    Call::new(caller, method, request_id, &request.encode_to_vec())
+    Call::new(caller, method, request_id, &request.encode_to_vec()).to_answer_by(answer_by)
 }
 
 /// Reads a workspace's name.
@@ -426,7 +428,11 @@ fn show_map(map: &TextMap) -> BTreeMap<String, String> {
 }
 
 /// Shows a key and its new secret, this once.
-pub(super) fn show_issued(issued: &Issued, now: Timestamp) -> v1::IssuedKey {
+pub(super) fn show_issued(
+    issued: &Issued,
+    now: Timestamp,
+    lagging_replicas: Vec<String>,
+) -> v1::IssuedKey {
     let Issued { view, secret } = issued;
     let token = |secret: &GeneratedSecret| {
         let token = secret.token(&view.record.key.token_prefix);
@@ -439,6 +445,7 @@ pub(super) fn show_issued(issued: &Issued, now: Timestamp) -> v1::IssuedKey {
             .as_ref()
             .map(|secret| secret.expose().to_owned())
             .unwrap_or_default(),
+        lagging_replicas,
         replayed: secret.is_none(),
     }
 }

@@ -1,16 +1,19 @@
 //! Why a management call failed, and what its caller is told.
 
 use tonic::{Code, Status};
+use zeroize::Zeroize as _;
 
+use super::{barrier::Short, convert::show_issued, keys::Issued};
 use crate::{
     domain::{
         grant::Act,
         id::{Revision, WorkspaceId},
+        time::Timestamp,
     },
     fleet::NotFleetWide,
     gate::checker::Undecided,
     proto::v1::ErrorReason,
-    status::{internal_error, invalid_fields, status, status_with},
+    status::{internal_error, invalid_fields, status, status_with, with_issued_key},
     store::StoreError,
 };
 
@@ -64,6 +67,8 @@ pub enum Failure {
     Undecided(Undecided),
     /// The store did not acknowledge.
     Store(StoreError),
+    /// The store did not take the change.
+    NotWritten(StoreError),
     /// The store could not be read, where nothing was to be changed.
     NotRead(StoreError),
     /// Committed, but not in force everywhere.
@@ -219,6 +224,14 @@ impl From<Failure> for Status {
                     "the store did not acknowledge the change, which may or may not be there; read before repeating",
                 )
             }
+            Failure::NotWritten(error) => {
+                tracing::error!(error = %error, "a change was not taken by the store");
+                status(
+                    Code::Unavailable,
+                    ErrorReason::StoreFailed,
+                    "the store does not take changes now; nothing was written, and the call may be repeated",
+                )
+            }
             Failure::NotRead(error) => {
                 tracing::error!(error = %error, "the store could not be read");
                 status(
@@ -227,23 +240,73 @@ impl From<Failure> for Status {
                     "the store could not be read; the call changes nothing, and may be repeated",
                 )
             }
-            Failure::NotFleetWide(pending) => {
-                let metadata = [
-                    ("revision", pending.revision.to_string()),
-                    ("waiting_for", pending.waiting_for.join(",")),
-                ];
-                let message = pending.to_string();
-                status_with(
-                    Code::Unavailable,
-                    ErrorReason::CommittedNotFleetWide,
-                    message,
-                    metadata,
-                )
-            }
+            Failure::NotFleetWide(pending) => not_fleet_wide(&pending),
             Failure::Internal(what) => {
                 tracing::error!(what, "a call failed because of a defect");
                 internal_error()
             }
         }
     }
+}
+
+/// The most replicas, and the most of their names' bytes, that an error names: it travels in headers, and clients refuse those
+/// past a few KiB.
+const MOST_NAMED: usize = 20;
+const MOST_NAME_BYTES: usize = 1_000;
+
+fn not_fleet_wide(pending: &NotFleetWide) -> Status {
+    let NotFleetWide {
+        revision,
+        waiting_for,
+    } = pending;
+    let mut bytes = 0;
+    let named: Vec<&str> = waiting_for
+        .iter()
+        .map(String::as_str)
+        .take(MOST_NAMED)
+        .take_while(|name| {
+            bytes += name.len();
+            bytes <= MOST_NAME_BYTES
+        })
+        .collect();
+    let more = match waiting_for.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let message = format!(
+        "committed as {revision}, but not in force on every replica; waiting for {}{more}",
+        named.join(", ")
+    );
+    status_with(
+        Code::Unavailable,
+        ErrorReason::CommittedNotFleetWide,
+        message,
+        [
+            ("revision", revision.to_string()),
+            ("waiting_for", named.join(",")),
+            ("waiting_for_count", waiting_for.len().to_string()),
+        ],
+    )
+}
+
+/// The same for a reset, with the new secret in the details: the old one is dead, and this is the only answer to show it. Of
+/// the key stands there what is short.
+pub(super) fn reset_not_fleet_wide(short: Short<Issued>, now: Timestamp) -> Status {
+    let Short { value, pending } = short;
+    let plain = not_fleet_wide(&pending);
+    if value.secret.is_none() {
+        return plain;
+    }
+    let mut issued = show_issued(&value, now, Vec::new());
+    if let Some(key) = &mut issued.key {
+        key.description.clear();
+        key.permissions.clear();
+        key.ip_allowlist.clear();
+        key.settings.clear();
+        key.labels.clear();
+    }
+    let shown = with_issued_key(&plain, &issued);
+    issued.token.zeroize();
+    issued.secret.zeroize();
+    shown
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::{
     Failure,
+    barrier::Made,
     call::Call,
     keys::{Issued, KeyView, check_declared, check_expiry, issue},
-    mutation::{Management, Outcome, Proposal, TRIES},
+    mutation::{Management, Outcome, Proposal},
 };
 use crate::{
     domain::{
@@ -115,14 +116,18 @@ impl Management {
                 Ok(changed_to(record, key, record.secrets.clone()))
             })
             .await?;
-        self.view_changed(changed)
+        self.view_changed(changed.everywhere()?)
     }
 
     /// Makes a disabled key ACTIVE again.
     ///
     /// # Errors
     /// If the caller may not, there is no such key, its etag is another, or it is archived.
-    pub async fn enable_key(&self, call: &Call, target: Target<'_>) -> Result<KeyView, Failure> {
+    pub async fn enable_key(
+        &self,
+        call: &Call,
+        target: Target<'_>,
+    ) -> Result<Made<KeyView>, Failure> {
         self.set_disabled(call, target, false).await
     }
 
@@ -131,7 +136,8 @@ impl Management {
     /// # Errors
     /// If the caller may not, there is no such key, its etag is another, it is archived, or the last root.
     pub async fn disable_key(&self, call: &Call, target: Target<'_>) -> Result<KeyView, Failure> {
-        self.set_disabled(call, target, true).await
+        let made = self.set_disabled(call, target, true).await?;
+        Ok(made.everywhere()?)
     }
 
     async fn set_disabled(
@@ -139,8 +145,8 @@ impl Management {
         call: &Call,
         target: Target<'_>,
         disabled: bool,
-    ) -> Result<KeyView, Failure> {
-        let changed = self
+    ) -> Result<Made<KeyView>, Failure> {
+        let made = self
             .change_key(call, target, |record, _, _| {
                 refuse_archived(record)?;
                 let key = Key {
@@ -150,11 +156,11 @@ impl Management {
                 Ok(changed_to(record, key, record.secrets.clone()))
             })
             .await?;
-        self.view_changed(changed)
+        made.try_map(|changed| self.view_changed(changed))
     }
 
     /// Replaces the secret of a key. The old one stays good for `overlap`, at most until the key's own end; what an earlier
-    /// overlap kept ends now.
+    /// overlap kept ends now. If that is not in force everywhere, the secret is had all the same: it is shown only now.
     ///
     /// # Errors
     /// If the caller may not, the overlap is malformed, there is no such key, its etag is another, or it is archived.
@@ -163,11 +169,11 @@ impl Management {
         call: &Call,
         target: Target<'_>,
         overlap: impl FnOnce() -> Result<Duration, Failure>,
-    ) -> Result<Issued, Failure> {
+    ) -> Result<Made<Issued>, Failure> {
         call.caller.reach(Act::KeysWrite, &target.name.workspace)?;
         let overlap = overlap()?;
         let mut issued = None;
-        let changed = self
+        let made = self
             .change_key(call, target, |record, workspace, now| {
                 refuse_archived(record)?;
                 let newest = record.secrets.iter().map(|secret| secret.id).max();
@@ -186,13 +192,13 @@ impl Management {
                 Ok(changed_to(record, key, secrets))
             })
             .await?;
-        match changed {
+        made.try_map(|changed| match changed {
             Changed::Now(record) => Ok(Issued {
                 view: self.view(record),
                 secret: Some(issued.ok_or(Failure::Internal("a reset made no secret"))?),
             }),
             Changed::Before(done) => self.issued_before(done),
-        }
+        })
     }
 
     /// Ends what a reset's overlap keeps: only the newest secret stays good.
@@ -212,7 +218,7 @@ impl Management {
                 ))
             })
             .await?;
-        self.view_changed(changed)
+        self.view_changed(changed.everywhere()?)
     }
 
     /// Archives a key for good, and deletes the workspace's oldest archived keys past its limit.
@@ -230,7 +236,7 @@ impl Management {
                 Ok(changed_to(record, key, Vec::new()))
             })
             .await?;
-        self.view_changed(changed)
+        self.view_changed(changed.everywhere()?)
     }
 
     /// Deletes a key. An ACTIVE one goes only by `force`.
@@ -243,14 +249,16 @@ impl Management {
         target: Target<'_>,
         force: bool,
     ) -> Result<(), Failure> {
-        self.change_key(call, target, |record, _, now| match record.key.state(now) {
-            State::Active if !force => Err(Failure::KeyActive(target.name.to_string())),
-            State::Active | State::Disabled | State::Expired | State::Archived => {
-                Ok(Some(Step::Delete))
-            }
-        })
-        .await
-        .map(drop)
+        let made = self
+            .change_key(call, target, |record, _, now| match record.key.state(now) {
+                State::Active if !force => Err(Failure::KeyActive(target.name.to_string())),
+                State::Active | State::Disabled | State::Expired | State::Archived => {
+                    Ok(Some(Step::Delete))
+                }
+            })
+            .await?;
+        made.everywhere()?;
+        Ok(())
     }
 
     /// Decides on the key as it is, commits, and decides again if it was another by then.
@@ -259,28 +267,40 @@ impl Management {
         call: &Call,
         target: Target<'_>,
         mut decide: impl FnMut(&KeyRecord, &Workspace, Timestamp) -> Result<Option<Step>, Failure>,
-    ) -> Result<Changed, Failure> {
+    ) -> Result<Made<Changed>, Failure> {
         let Target { name, etag } = target;
         let reach = call.caller.reach(Act::KeysWrite, &name.workspace)?;
-        if let Some(done) = self.repeated(call).await? {
-            return Ok(Changed::Before(done));
+        if let Some(made) = self.repeated(call).await? {
+            return Ok(made.map(Changed::Before));
         }
-        for _ in 0..TRIES {
-            let record = match self.find_key(name, Act::KeysWrite, &reach) {
-                Err(Failure::NotFound(resource)) => return Err(self.gone(resource).await),
-                found => found?,
-            };
-            if !etag.is_empty() && etag != record.revision.to_string() {
-                return Err(Failure::EtagMismatch(name.to_string()));
-            }
-            call.caller.require_cover(&record.key)?;
-            let workspace = self.find_workspace(&name.workspace)?;
+        let mut since = None;
+        for () in call.tries() {
+            // Read before the records, so they are at least that new.
+            let seen = self.keyring.applied();
             let now = self.now();
-            let Some(step) = decide(&record, &workspace.workspace, now)? else {
+            let mut decided = || {
+                let record = self.find_key(name, Act::KeysWrite, &reach)?;
+                if !etag.is_empty() && etag != record.revision.to_string() {
+                    return Err(Failure::EtagMismatch(name.to_string()));
+                }
+                call.caller.require_cover(&record.key)?;
+                let workspace = self.find_workspace(&name.workspace)?;
+                let step = decide(&record, &workspace.workspace, now)?;
+                Ok((record, workspace, step))
+            };
+            let (record, workspace, step) = match decided() {
+                Ok(decided) => decided,
+                Err(_) if !self.is_current(call, &mut since, seen).await? => continue,
+                Err(Failure::NotFound(resource)) => {
+                    return Err(self.gone(call, resource, seen).await);
+                }
+                Err(failure) => return Err(failure),
+            };
+            let Some(step) = step else {
                 let reads = vec![(RecordId::Key(name.id), Some(record.revision))];
-                match self.keep(call, reads, record.revision, now).await? {
-                    Outcome::Done(_) => return Ok(Changed::Now(record)),
-                    Outcome::Repeated(done) => return Ok(Changed::Before(done)),
+                match self.keep(call, reads, &mut since, seen, now).await? {
+                    Outcome::Done(made) => return Ok(made.map(|_| Changed::Now(record))),
+                    Outcome::Repeated(made) => return Ok(made.map(Changed::Before)),
                     Outcome::Stale => continue,
                 }
             };
@@ -288,11 +308,13 @@ impl Management {
                 .propose(call, name, &record, &workspace, step, now)
                 .await?;
             match self.commit(call, proposal).await? {
-                Outcome::Done(revision) => {
-                    after.revision = revision;
-                    return Ok(Changed::Now(after));
+                Outcome::Done(made) => {
+                    return Ok(made.map(|revision| {
+                        after.revision = revision;
+                        Changed::Now(after)
+                    }));
                 }
-                Outcome::Repeated(done) => return Ok(Changed::Before(done)),
+                Outcome::Repeated(made) => return Ok(made.map(Changed::Before)),
                 Outcome::Stale => {}
             }
         }

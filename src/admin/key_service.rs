@@ -6,11 +6,13 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Failure,
+    call::answer_by,
     caller::Caller,
     convert::{
         call_of, read_edit, read_key_name, read_new_key, read_overlap, read_workspace_name,
         show_issued, show_key,
     },
+    failure::reset_not_fleet_wide,
     key_changes::Target,
     keys::KeyPage,
     keys::KeyView,
@@ -83,14 +85,17 @@ impl KeyService for KeyApi {
         &self,
         request: Request<CreateKeyRequest>,
     ) -> Result<Response<IssuedKey>, Status> {
+        let answer_by = answer_by(request.metadata());
         let caller = self.caller(&request).await?;
         let mut request = request.into_inner();
         let request_id = std::mem::take(&mut request.request_id);
-        let call = call_of(caller, "CreateKey", request_id, &request);
+        let call = call_of(caller, "CreateKey", request_id, &request, answer_by);
         let workspace = read_workspace_name("parent", &request.parent)?;
         let new = || read_new_key(request.key.unwrap_or_default(), &workspace);
-        let issued = self.management.create_key(&call, &workspace, new).await?;
-        Ok(Response::new(show_issued(&issued, self.management.now())))
+        let made = self.management.create_key(&call, &workspace, new).await?;
+        let (issued, laggards) = made.with_laggards();
+        let now = self.management.now();
+        Ok(Response::new(show_issued(&issued, now, laggards)))
     }
 
     async fn get_key(&self, request: Request<GetKeyRequest>) -> Result<Response<Key>, Status> {
@@ -142,10 +147,11 @@ impl KeyService for KeyApi {
         &self,
         request: Request<UpdateKeyRequest>,
     ) -> Result<Response<Key>, Status> {
+        let answer_by = answer_by(request.metadata());
         let caller = self.caller(&request).await?;
         let mut request = request.into_inner();
         let request_id = std::mem::take(&mut request.request_id);
-        let call = call_of(caller, "UpdateKey", request_id, &request);
+        let call = call_of(caller, "UpdateKey", request_id, &request, answer_by);
         let key = request.key.unwrap_or_default();
         let name = read_key_name("key.name", &key.name)?;
         let etag = key.etag.clone();
@@ -162,18 +168,21 @@ impl KeyService for KeyApi {
         &self,
         request: Request<EnableKeyRequest>,
     ) -> Result<Response<EnableKeyResponse>, Status> {
+        let answer_by = answer_by(request.metadata());
         let caller = self.caller(&request).await?;
         let mut request = request.into_inner();
         let request_id = std::mem::take(&mut request.request_id);
-        let call = call_of(caller, "EnableKey", request_id, &request);
+        let call = call_of(caller, "EnableKey", request_id, &request, answer_by);
         let name = read_key_name("name", &request.name)?;
         let target = Target {
             name: &name,
             etag: &request.etag,
         };
-        let view = self.management.enable_key(&call, target).await?;
+        let made = self.management.enable_key(&call, target).await?;
+        let (view, lagging_replicas) = made.with_laggards();
         Ok(Response::new(EnableKeyResponse {
             key: Some(self.show(&view)),
+            lagging_replicas,
         }))
     }
 
@@ -181,10 +190,11 @@ impl KeyService for KeyApi {
         &self,
         request: Request<DisableKeyRequest>,
     ) -> Result<Response<Key>, Status> {
+        let answer_by = answer_by(request.metadata());
         let caller = self.caller(&request).await?;
         let mut request = request.into_inner();
         let request_id = std::mem::take(&mut request.request_id);
-        let call = call_of(caller, "DisableKey", request_id, &request);
+        let call = call_of(caller, "DisableKey", request_id, &request, answer_by);
         let name = read_key_name("name", &request.name)?;
         let target = Target {
             name: &name,
@@ -198,28 +208,34 @@ impl KeyService for KeyApi {
         &self,
         request: Request<ResetSecretRequest>,
     ) -> Result<Response<IssuedKey>, Status> {
+        let answer_by = answer_by(request.metadata());
         let caller = self.caller(&request).await?;
         let mut request = request.into_inner();
         let request_id = std::mem::take(&mut request.request_id);
-        let call = call_of(caller, "ResetSecret", request_id, &request);
+        let call = call_of(caller, "ResetSecret", request_id, &request, answer_by);
         let name = read_key_name("name", &request.name)?;
         let target = Target {
             name: &name,
             etag: &request.etag,
         };
         let overlap = || read_overlap(request.overlap);
-        let issued = self.management.reset_secret(&call, target, overlap).await?;
-        Ok(Response::new(show_issued(&issued, self.management.now())))
+        let made = self.management.reset_secret(&call, target, overlap).await?;
+        let now = self.management.now();
+        let issued = made
+            .everywhere()
+            .map_err(|short| reset_not_fleet_wide(short, now))?;
+        Ok(Response::new(show_issued(&issued, now, Vec::new())))
     }
 
     async fn end_overlap(
         &self,
         request: Request<EndOverlapRequest>,
     ) -> Result<Response<Key>, Status> {
+        let answer_by = answer_by(request.metadata());
         let caller = self.caller(&request).await?;
         let mut request = request.into_inner();
         let request_id = std::mem::take(&mut request.request_id);
-        let call = call_of(caller, "EndOverlap", request_id, &request);
+        let call = call_of(caller, "EndOverlap", request_id, &request, answer_by);
         let name = read_key_name("name", &request.name)?;
         let target = Target {
             name: &name,
@@ -233,10 +249,11 @@ impl KeyService for KeyApi {
         &self,
         request: Request<ArchiveKeyRequest>,
     ) -> Result<Response<Key>, Status> {
+        let answer_by = answer_by(request.metadata());
         let caller = self.caller(&request).await?;
         let mut request = request.into_inner();
         let request_id = std::mem::take(&mut request.request_id);
-        let call = call_of(caller, "ArchiveKey", request_id, &request);
+        let call = call_of(caller, "ArchiveKey", request_id, &request, answer_by);
         let name = read_key_name("name", &request.name)?;
         let target = Target {
             name: &name,
@@ -247,10 +264,11 @@ impl KeyService for KeyApi {
     }
 
     async fn delete_key(&self, request: Request<DeleteKeyRequest>) -> Result<Response<()>, Status> {
+        let answer_by = answer_by(request.metadata());
         let caller = self.caller(&request).await?;
         let mut request = request.into_inner();
         let request_id = std::mem::take(&mut request.request_id);
-        let call = call_of(caller, "DeleteKey", request_id, &request);
+        let call = call_of(caller, "DeleteKey", request_id, &request, answer_by);
         let name = read_key_name("name", &request.name)?;
         let target = Target {
             name: &name,
@@ -261,3 +279,6 @@ impl KeyService for KeyApi {
         Ok(Response::new(()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,9 +12,10 @@ use tokio::sync::Semaphore;
 
 use super::{
     Failure,
+    barrier::Made,
     call::Call,
     caller::{Caller, Reach, out_of_reach},
-    mutation::{Management, Outcome, Proposal, TRIES, with_random},
+    mutation::{Management, Outcome, Proposal, with_random},
 };
 use crate::{
     domain::{
@@ -102,18 +103,24 @@ impl Management {
         call: &Call,
         workspace: &WorkspaceId,
         new: impl FnOnce() -> Result<NewKey, Failure>,
-    ) -> Result<Issued, Failure> {
+    ) -> Result<Made<Issued>, Failure> {
         let caller = &call.caller;
         caller.reach(Act::KeysWrite, workspace)?;
-        if let Some(done) = self.repeated(call).await? {
-            return self.issued_before(done);
+        if let Some(made) = self.repeated(call).await? {
+            return made.try_map(|done| self.issued_before(done));
         }
         let new = new()?;
         let now = self.now();
         check_expiry(new.expire_time, None, now)?;
 
-        for _ in 0..TRIES {
-            let found = self.find_workspace(workspace)?;
+        let mut since = None;
+        for () in call.tries() {
+            let seen = self.keyring.applied();
+            let found = match self.find_workspace(workspace) {
+                Ok(found) => found,
+                Err(_) if !self.is_current(call, &mut since, seen).await? => continue,
+                Err(failure) => return Err(failure),
+            };
             let permissions = match &new.permissions {
                 Some(chosen) => chosen.clone(),
                 None => default_permissions(&found.workspace)?,
@@ -153,18 +160,20 @@ impl Management {
                 time: now,
             };
             match self.commit(call, proposal).await? {
-                Outcome::Done(revision) => {
-                    let record = KeyRecord {
-                        key,
-                        secrets,
-                        revision,
-                    };
-                    return Ok(Issued {
-                        view: self.view(record),
-                        secret: Some(secret),
-                    });
+                Outcome::Done(made) => {
+                    return Ok(made.map(|revision| {
+                        let record = KeyRecord {
+                            key,
+                            secrets,
+                            revision,
+                        };
+                        Issued {
+                            view: self.view(record),
+                            secret: Some(secret),
+                        }
+                    }));
                 }
-                Outcome::Repeated(done) => return self.issued_before(done),
+                Outcome::Repeated(made) => return made.try_map(|done| self.issued_before(done)),
                 Outcome::Stale => {}
             }
         }

@@ -1,15 +1,14 @@
 //! The one way to change a record: decide on what is in memory, commit with what was read, wait until it is in force
 //! everywhere.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Failure, call::Call, shares::Shares};
+use super::{
+    Failure,
+    barrier::{Committing, Made, Tally, settle},
+    call::Call,
+    shares::Shares,
+};
 use crate::{
     domain::{
         Invalid,
@@ -19,7 +18,7 @@ use crate::{
         time::Timestamp,
     },
     fleet::Fleet,
-    gate::{clock::Clock, keyring::Keyring},
+    gate::{catch_up::CatchUp as _, clock::Clock, keyring::Keyring},
     store::{Batch, CommitError, Done, Mutation, RecordId, Store, Write},
 };
 
@@ -33,10 +32,7 @@ pub struct Management {
     pub(super) searches: Arc<Shares>,
     /// Exports that are open.
     pub(super) exports: Arc<Shares>,
-    /// Committed changes by call.
-    mutations: Mutex<BTreeMap<&'static str, u64>>,
-    /// Changes that the store did not acknowledge.
-    failed: AtomicU64,
+    tally: Arc<Tally>,
 }
 
 /// What a call wants to change.
@@ -54,17 +50,13 @@ pub(super) struct Proposal {
 
 /// What became of a proposal.
 pub(super) enum Outcome {
-    /// It is committed and in force everywhere.
-    Done(Revision),
-    /// The call was made before, and this is what it did then. It is in force everywhere.
-    Repeated(Done),
+    /// It is committed.
+    Done(Made<Revision>),
+    /// The call was made before, and this is what it did then.
+    Repeated(Made<Done>),
     /// What it was decided on has changed, and the change has arrived here: decide again.
     Stale,
 }
-
-/// Decisions on a stale record before a call gives up. Each try has lost to a change that was made, so this many calls at
-/// once can pass on one record.
-pub(super) const TRIES: usize = 100;
 
 impl Management {
     /// Management of a store.
@@ -90,15 +82,13 @@ impl Management {
                 8,
                 2,
             ),
-            mutations: Mutex::default(),
-            failed: AtomicU64::new(0),
+            tally: Arc::default(),
         }
     }
 
-    /// Commits a proposal, and waits until it is in force everywhere.
+    /// Commits a proposal, and waits until it is in force everywhere, or its caller wants to hear.
     pub(super) async fn commit(&self, call: &Call, proposal: Proposal) -> Result<Outcome, Failure> {
         let Call { caller, method, .. } = call;
-        let method = *method;
         let mutation = call.mutation()?;
         let Proposal {
             action,
@@ -115,9 +105,9 @@ impl Management {
             actor: caller.principal.clone(),
             team: caller.team.clone(),
             action,
-            method: method.into(),
+            method: (*method).into(),
             entity,
-            resource: resource.clone(),
+            resource,
             changes,
             source_address: caller.source_address.clone(),
             request_id: call.request_id.clone(),
@@ -129,35 +119,29 @@ impl Management {
                 .clone()
                 .map(|(id, revision)| (id, Some(revision))),
         );
-        let changes_something = !writes.is_empty();
-        let known = self.keyring.applied();
-        match self
-            .store
-            .commit(Batch {
-                reads,
-                quiet,
-                mutation,
-                writes,
-                event,
-            })
+        let batch = Batch {
+            reads,
+            quiet,
+            mutation,
+            writes,
+            event,
+        };
+        let committing = Committing::new(
+            self.store.clone(),
+            self.fleet.clone(),
+            self.tally.clone(),
+            call,
+        );
+        let committed = tokio::spawn(committing.run(batch))
             .await
-        {
-            Ok(revision) => {
-                if changes_something {
-                    *self
-                        .mutations
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .entry(method)
-                        .or_default() += 1;
-                    tracing::info!(actor = caller.principal, method, resource, revision = %revision, "changed");
-                }
-                self.fleet.settle(revision, None).await?;
-                Ok(Outcome::Done(revision))
-            }
-            Err(CommitError::NotWritten(error)) => Err(Failure::NotRead(error)),
+            .map_err(|_| Failure::Internal("a commit ended without an answer"))?;
+        match committed {
+            Ok(made) => Ok(Outcome::Done(made)),
+            Err(CommitError::NotWritten(error)) => Err(Failure::NotWritten(error)),
             Err(CommitError::Conflict(id)) => {
-                self.catch_up(known).await;
+                if let Ok(head) = self.store.head().await {
+                    self.catch_up(call, head).await;
+                }
                 match &caller.read {
                     // The record may be the target, too; then deciding again finds the caller's authority changed.
                     Some((own, _)) if *own == id => Err(Failure::Conflict),
@@ -168,24 +152,22 @@ impl Management {
                 let mutation = mutation.ok_or(Failure::Internal(
                     "the store knows a call that has no request id",
                 ))?;
-                Ok(Outcome::Repeated(
-                    self.accept_repeat(mutation, *done).await?,
-                ))
+                let repeated = self.accept_repeat(call, mutation, *done).await?;
+                Ok(Outcome::Repeated(repeated))
             }
-            Err(CommitError::Failed(error)) => {
-                self.failed.fetch_add(1, Ordering::Relaxed);
-                Err(Failure::Store(error))
-            }
+            Err(CommitError::Failed(error)) => Err(Failure::Store(error)),
         }
     }
 
-    /// Ends a call that finds everything as it wants it: `reads` is what it found, the resource itself first. If it has a
-    /// request id, that is remembered, so that its repetition changes nothing should others have changed the resource since.
+    /// Ends a call that finds everything as it wants it: `reads` is what it found, the resource itself first, as of `seen`.
+    /// If it has a request id, that is remembered, so that its repetition changes nothing should others have changed the
+    /// resource since.
     pub(super) async fn keep(
         &self,
         call: &Call,
         reads: Vec<(RecordId, Option<Revision>)>,
-        revision: Revision,
+        since: &mut Option<Revision>,
+        seen: Revision,
         time: Timestamp,
     ) -> Result<Outcome, Failure> {
         if call.mutation()?.is_some() {
@@ -201,50 +183,92 @@ impl Management {
             };
             return self.commit(call, nothing).await;
         }
+        if !self.is_current(call, since, seen).await? {
+            return Ok(Outcome::Stale);
+        }
         // The state may be new here and not yet in force elsewhere, and OK means everywhere.
-        self.fleet.settle(revision, None).await?;
-        Ok(Outcome::Done(revision))
+        let found = reads.first().and_then(|(_, revision)| *revision);
+        Ok(Outcome::Done(
+            self.settle(call, found.unwrap_or(seen)).await,
+        ))
+    }
+
+    /// True if what was read at `seen` tells of every change that had been made when the call began; if not, those have
+    /// arrived by now, or were waited for. Asked before a call ends because of what it found: on a store that others change,
+    /// too, "it is gone" and "it is disabled" may be old news here, and OK would promise what is not so.
+    ///
+    /// `since` is what the call has to have heard of; it is asked for once.
+    pub(super) async fn is_current(
+        &self,
+        call: &Call,
+        since: &mut Option<Revision>,
+        seen: Revision,
+    ) -> Result<bool, Failure> {
+        let head = match *since {
+            Some(head) => head,
+            None => self.store.head().await.map_err(Failure::NotRead)?,
+        };
+        *since = Some(head);
+        if seen >= head {
+            return Ok(true);
+        }
+        self.catch_up(call, head).await;
+        Ok(false)
     }
 
     /// What the call did when it was made before, if it was. Asked before anything is decided: what it changed then may be
-    /// why it could not be made again. It is in force everywhere.
+    /// why it could not be made again.
     ///
     /// # Errors
     /// If the request id is malformed or was another call's, or the store cannot be asked.
-    pub(super) async fn repeated(&self, call: &Call) -> Result<Option<Done>, Failure> {
+    pub(super) async fn repeated(&self, call: &Call) -> Result<Option<Made<Done>>, Failure> {
         let Some(mutation) = call.mutation()? else {
             return Ok(None);
         };
         match self.store.done(mutation.id, self.now()).await {
             Ok(None) => Ok(None),
-            Ok(Some(done)) => self.accept_repeat(mutation, done).await.map(Some),
+            Ok(Some(done)) => self.accept_repeat(call, mutation, done).await.map(Some),
             Err(error) => Err(Failure::Store(error)),
         }
     }
 
-    async fn accept_repeat(&self, mutation: Mutation, done: Done) -> Result<Done, Failure> {
+    async fn accept_repeat(
+        &self,
+        call: &Call,
+        mutation: Mutation,
+        done: Done,
+    ) -> Result<Made<Done>, Failure> {
         if done.fingerprint != mutation.fingerprint {
             return Err(Failure::RequestIdReused);
         }
-        self.fleet.settle(done.revision, None).await?;
-        Ok(done)
+        Ok(self.settle(call, done.revision).await.map(|_| done))
     }
 
-    /// What a call answers whose resource is not there. If it is a repeated delete, its caller may take this for the answer
-    /// that was lost, so it means the same: gone everywhere.
-    pub(super) async fn gone(&self, resource: String) -> Failure {
-        match self.fleet.settle(self.keyring.applied(), None).await {
-            Ok(_) => Failure::NotFound(resource),
-            Err(pending) => pending.into(),
+    /// What a call answers whose resource was not there at `seen`. If it is a repeated delete, its caller may take this for
+    /// the answer that was lost, so it means the same: gone everywhere.
+    pub(super) async fn gone(&self, call: &Call, resource: String, seen: Revision) -> Failure {
+        match self.settle(call, seen).await.everywhere() {
+            Err(short) if !call.only_gives() => short.into(),
+            _ => Failure::NotFound(resource),
         }
     }
 
-    /// Waits for the change that a decision had not seen.
-    async fn catch_up(&self, known: Revision) {
-        const LONGEST: std::time::Duration = std::time::Duration::from_secs(1);
+    /// Waits until what a call came to is in force everywhere.
+    async fn settle(&self, call: &Call, revision: Revision) -> Made<Revision> {
+        let barrier = settle(&self.fleet, &self.tally, revision, call.patience()).await;
+        Made::new(revision, barrier)
+    }
+
+    /// Waits for the changes up to `head`, which a decision had not seen.
+    async fn catch_up(&self, call: &Call, head: Revision) {
         let mut applied = self.keyring.watch();
-        // If nothing comes, the next try conflicts again and counts.
-        let _ = tokio::time::timeout(LONGEST, applied.wait_for(|&applied| applied > known)).await;
+        let arrive = async {
+            // It asks the store, should nobody have told this replica. Whatever it says, the changes may still be on the way.
+            let _ = self.fleet.reach(head).await;
+            let _ = applied.wait_for(|&applied| applied >= head).await;
+        };
+        // If nothing comes, the next try fails again and counts.
+        let _ = tokio::time::timeout_at(call.catch_up_until(), arrive).await;
     }
 
     /// The time, as the store's changes carry it.
@@ -255,16 +279,19 @@ impl Management {
     /// Changes that the store did not acknowledge, for metrics.
     #[must_use]
     pub fn failed(&self) -> u64 {
-        self.failed.load(Ordering::Relaxed)
+        self.tally.failed()
     }
 
     /// Committed changes by call, for metrics.
     #[must_use]
     pub fn mutations(&self) -> BTreeMap<&'static str, u64> {
-        self.mutations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.tally.mutations()
+    }
+
+    /// Waits for a change to be in force everywhere, by how they ended, for metrics.
+    #[must_use]
+    pub fn barriers(&self) -> [(&'static str, u64); 3] {
+        self.tally.barriers()
     }
 }
 
@@ -291,4 +318,4 @@ pub(super) fn with_random<T>(make: impl FnOnce(Random<'_>) -> T) -> Result<T, In
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

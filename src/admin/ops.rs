@@ -152,6 +152,18 @@ impl Collector for Sources {
                 .encode_counter::<NoLabels, u64, f64>(&count, None)?;
         }
 
+        let mut family = encoder.encode_descriptor(
+            "portcullis_barriers",
+            "Waits for a change to be in force on every replica, by what ended them; none: the caller's deadline did",
+            None,
+            MetricType::Counter,
+        )?;
+        for (by, count) in management.barriers() {
+            family
+                .encode_family(&[("by", by)])?
+                .encode_counter::<NoLabels, u64, f64>(&count, None)?;
+        }
+
         let counters = [
             (
                 "portcullis_mutations_failed",

@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Failure,
+    call::answer_by,
     caller::Caller,
     convert::{
         call_of, read_new_workspace, read_workspace_edit, read_workspace_name, show_workspace,
@@ -47,10 +48,11 @@ impl WorkspaceService for WorkspaceApi {
         &self,
         request: Request<CreateWorkspaceRequest>,
     ) -> Result<Response<Workspace>, Status> {
+        let answer_by = answer_by(request.metadata());
         let caller = Caller::of(&request, &self.checker).await?;
         let mut request = request.into_inner();
         let request_id = std::mem::take(&mut request.request_id);
-        let call = call_of(caller, "CreateWorkspace", request_id, &request);
+        let call = call_of(caller, "CreateWorkspace", request_id, &request, answer_by);
         let id = WorkspaceId::parse(&request.workspace_id)
             .map_err(|why| Failure::invalid("workspace_id", why))?;
         let new = || read_new_workspace(request.workspace.unwrap_or_default());
@@ -99,10 +101,11 @@ impl WorkspaceService for WorkspaceApi {
         &self,
         request: Request<UpdateWorkspaceRequest>,
     ) -> Result<Response<Workspace>, Status> {
+        let answer_by = answer_by(request.metadata());
         let caller = Caller::of(&request, &self.checker).await?;
         let mut request = request.into_inner();
         let request_id = std::mem::take(&mut request.request_id);
-        let call = call_of(caller, "UpdateWorkspace", request_id, &request);
+        let call = call_of(caller, "UpdateWorkspace", request_id, &request, answer_by);
         let workspace = request.workspace.unwrap_or_default();
         let id = read_workspace_name("workspace.name", &workspace.name)?;
         let etag = workspace.etag.clone();
@@ -122,10 +125,11 @@ impl WorkspaceService for WorkspaceApi {
         &self,
         request: Request<DeleteWorkspaceRequest>,
     ) -> Result<Response<()>, Status> {
+        let answer_by = answer_by(request.metadata());
         let caller = Caller::of(&request, &self.checker).await?;
         let mut request = request.into_inner();
         let request_id = std::mem::take(&mut request.request_id);
-        let call = call_of(caller, "DeleteWorkspace", request_id, &request);
+        let call = call_of(caller, "DeleteWorkspace", request_id, &request, answer_by);
         let id = read_workspace_name("name", &request.name)?;
         let target = WorkspaceTarget {
             id: &id,

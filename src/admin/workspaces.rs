@@ -4,7 +4,7 @@ use super::{
     Failure,
     call::Call,
     caller::Caller,
-    mutation::{Management, Outcome, Proposal, TRIES},
+    mutation::{Management, Outcome, Proposal},
 };
 use crate::{
     domain::{
@@ -76,8 +76,8 @@ impl Management {
         new: impl FnOnce() -> Result<WorkspaceEdit, Failure>,
     ) -> Result<WorkspaceRecord, Failure> {
         call.caller.require(Act::WorkspacesWrite, id)?;
-        if let Some(done) = self.repeated(call).await? {
-            return workspace_before(done);
+        if let Some(made) = self.repeated(call).await? {
+            return workspace_before(made.with_laggards().0);
         }
         let edit = new()?;
         if self.keyring.is_taken(id) {
@@ -96,11 +96,12 @@ impl Management {
             time: now,
         };
         match self.commit(call, proposal).await? {
-            Outcome::Done(revision) => Ok(WorkspaceRecord {
+            // A replica that has not heard of it accepts none of its keys.
+            Outcome::Done(made) => Ok(WorkspaceRecord {
                 workspace,
-                revision,
+                revision: made.with_laggards().0,
             }),
-            Outcome::Repeated(done) => workspace_before(done),
+            Outcome::Repeated(made) => workspace_before(made.with_laggards().0),
             Outcome::Stale => Err(Failure::Exists(of_workspace(id))),
         }
     }
@@ -119,24 +120,32 @@ impl Management {
     ) -> Result<WorkspaceRecord, Failure> {
         let id = target.id;
         call.caller.require(Act::WorkspacesWrite, id)?;
-        if let Some(done) = self.repeated(call).await? {
-            return workspace_before(done);
+        if let Some(made) = self.repeated(call).await? {
+            return workspace_before(made.everywhere()?);
         }
         let edit = edit()?;
         if id.is_system() {
             return Err(Failure::WorkspaceReserved(of_workspace(id)));
         }
-        for _ in 0..TRIES {
+        let mut since = None;
+        for () in call.tries() {
             // Read before the keys: what was applied since shows as a conflict.
             let seen = self.keyring.applied();
-            let found = self.find_target(target)?;
+            let found = match self.find_target(target) {
+                Ok(found) => found,
+                Err(_) if !self.is_current(call, &mut since, seen).await? => continue,
+                Err(failure) => return Err(failure),
+            };
             let now = self.now();
             let after = edit.clone().apply(found.workspace.clone());
             if after == found.workspace {
                 let reads = vec![(RecordId::Workspace(id.clone()), Some(found.revision))];
-                match self.keep(call, reads, found.revision, now).await? {
-                    Outcome::Done(_) => return Ok(found),
-                    Outcome::Repeated(done) => return workspace_before(done),
+                match self.keep(call, reads, &mut since, seen, now).await? {
+                    Outcome::Done(made) => {
+                        made.everywhere()?;
+                        return Ok(found);
+                    }
+                    Outcome::Repeated(made) => return workspace_before(made.everywhere()?),
                     Outcome::Stale => continue,
                 }
             }
@@ -163,13 +172,13 @@ impl Management {
                 proposal.quiet = Some((id.clone(), seen));
             }
             match self.commit(call, proposal).await? {
-                Outcome::Done(revision) => {
+                Outcome::Done(made) => {
                     return Ok(WorkspaceRecord {
                         workspace: after,
-                        revision,
+                        revision: made.everywhere()?,
                     });
                 }
-                Outcome::Repeated(done) => return workspace_before(done),
+                Outcome::Repeated(made) => return workspace_before(made.everywhere()?),
                 Outcome::Stale => {}
             }
         }
@@ -187,21 +196,30 @@ impl Management {
     ) -> Result<(), Failure> {
         let id = target.id;
         call.caller.require(Act::WorkspacesWrite, id)?;
-        if self.repeated(call).await?.is_some() {
+        if let Some(made) = self.repeated(call).await? {
+            made.everywhere()?;
             return Ok(());
         }
         if id.is_system() || id.as_str() == DEFAULT_WORKSPACE {
             return Err(Failure::WorkspaceReserved(of_workspace(id)));
         }
-        for _ in 0..TRIES {
+        let mut since = None;
+        for () in call.tries() {
             let seen: Revision = self.keyring.applied();
-            let found = match self.find_target(target) {
-                Err(Failure::NotFound(resource)) => return Err(self.gone(resource).await),
-                found => found?,
+            let found = self.find_target(target).and_then(|found| {
+                if self.keyring.has_keys(id) {
+                    return Err(Failure::WorkspaceNotEmpty(of_workspace(id)));
+                }
+                Ok(found)
+            });
+            let found = match found {
+                Ok(found) => found,
+                Err(_) if !self.is_current(call, &mut since, seen).await? => continue,
+                Err(Failure::NotFound(resource)) => {
+                    return Err(self.gone(call, resource, seen).await);
+                }
+                Err(failure) => return Err(failure),
             };
-            if self.keyring.has_keys(id) {
-                return Err(Failure::WorkspaceNotEmpty(of_workspace(id)));
-            }
             let proposal = Proposal {
                 action: Action::Delete,
                 entity: Entity::Workspace,
@@ -214,7 +232,14 @@ impl Management {
                 time: self.now(),
             };
             match self.commit(call, proposal).await? {
-                Outcome::Done(_) | Outcome::Repeated(_) => return Ok(()),
+                Outcome::Done(made) => {
+                    made.everywhere()?;
+                    return Ok(());
+                }
+                Outcome::Repeated(made) => {
+                    made.everywhere()?;
+                    return Ok(());
+                }
                 Outcome::Stale => {}
             }
         }

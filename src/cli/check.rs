@@ -14,7 +14,7 @@ use super::{
     values::{parse_item, parse_setting},
 };
 use crate::{
-    domain::permission::check_name,
+    domain::{id::Revision, permission::check_name},
     proto::v1::{CheckRequest, CheckResponse, check_response::Reason},
 };
 
@@ -46,6 +46,10 @@ pub(super) struct CheckArgs {
     /// The request's own value for a setting of the workspace; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_setting)]
     setting: Vec<(String, String)>,
+    /// A revision, as any change and any check answers it, that the decision must take into account; a replica that is
+    /// behind it and does not catch up decides nothing
+    #[arg(long, value_name = "REVISION", value_parser = parse_revision)]
+    min_revision: Option<String>,
     #[command(flatten)]
     client: ClientFlags,
 }
@@ -79,6 +83,7 @@ pub(super) async fn run(
             .unwrap_or_default(),
         workspace: workspace.map(|id| id.to_string()).unwrap_or_default(),
         settings: args.setting.into_iter().collect(),
+        min_revision: args.min_revision.unwrap_or_default(),
         labels: args.label,
     };
     let client = Client::connect(&args.client, console).await?;
@@ -99,6 +104,14 @@ fn parse_permission(text: &str) -> Result<String, String> {
     let name = parse_item(text)?;
     check_name(&name).map_err(|why| why.to_string())?;
     Ok(name)
+}
+
+/// Reads a revision.
+fn parse_revision(text: &str) -> Result<String, String> {
+    match Revision::parse(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("a revision looks like 1.42; changes and checks answer theirs".into()),
+    }
 }
 
 fn show(response: &CheckResponse, console: &mut Console<'_>) -> Result<(), Failure> {

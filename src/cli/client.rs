@@ -29,15 +29,16 @@ use crate::{
     config::{ADMIN_SOCKET, DEFAULT_DATA_DIR},
     proto::v1::{
         audit_service_client::AuditServiceClient, check_service_client::CheckServiceClient,
-        key_service_client::KeyServiceClient, workspace_service_client::WorkspaceServiceClient,
+        fleet_service_client::FleetServiceClient, key_service_client::KeyServiceClient,
+        workspace_service_client::WorkspaceServiceClient,
     },
 };
 
 /// A page of 1,000 keys, each as large as a key may be, is about 120 MB.
 const MAX_ANSWER: usize = 256 << 20;
 
-/// How many seconds an answer may take.
-const ANSWER_WITHIN: u64 = 10;
+/// How many seconds an answer may take: longer than a change waits for a replica of a fleet that is gone, by the lease's default.
+const ANSWER_WITHIN: u64 = 30;
 /// The same where the server goes through all events for it.
 const LONG_ANSWER_WITHIN: u64 = 600;
 
@@ -61,7 +62,7 @@ pub(super) struct ClientFlags {
     /// [env: PORTCULLIS_TOKEN_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// How many seconds the server has for each answer [default: 10; audit export, verify and head: 600]
+    /// How many seconds the server has for each answer [default: 30; audit export, verify and head: 600]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = parse_timeout, allow_negative_numbers = true)]
     timeout: Option<u64>,
     /// How answers look; json is protobuf's JSON, in which fields at their default are left out
@@ -143,12 +144,24 @@ impl Client {
 
     /// For calls that go through all events. `None`: the caller watches the time itself.
     pub(super) fn audits_within(&self, timeout: Option<Duration>) -> AuditServiceClient<Service> {
+        AuditServiceClient::new(self.service_within(timeout)).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    pub(super) fn fleets(&self) -> FleetServiceClient<Service> {
+        FleetServiceClient::new(self.service())
+    }
+
+    /// For the call that waits for the whole fleet.
+    pub(super) fn fleets_within(&self, timeout: Duration) -> FleetServiceClient<Service> {
+        FleetServiceClient::new(self.service_within(Some(timeout)))
+    }
+
+    fn service_within(&self, timeout: Option<Duration>) -> Service {
         let attach = Attach {
             timeout,
             ..self.attach.clone()
         };
-        let service = InterceptedService::new(self.channel.clone(), attach);
-        AuditServiceClient::new(service).max_decoding_message_size(MAX_ANSWER)
+        InterceptedService::new(self.channel.clone(), attach)
     }
 
     pub(super) fn checks(&self) -> CheckServiceClient<Service> {
@@ -164,6 +177,11 @@ impl ClientFlags {
     /// How long an answer may take for which the server goes through all events.
     pub(super) fn long_timeout(&self) -> Duration {
         self.timeout(LONG_ANSWER_WITHIN)
+    }
+
+    /// How long an answer may take for which the server waits for its whole fleet.
+    pub(super) fn fleet_timeout(&self) -> Duration {
+        self.timeout(ANSWER_WITHIN)
     }
 
     /// The data directory whose admin socket these flags lead to. It is refused to go any other way than over that
@@ -267,9 +285,11 @@ impl ClientFlags {
     }
 }
 
-/// Reads `--timeout`.
+/// Reads `--timeout`, with or without its unit.
 fn parse_timeout(text: &str) -> Result<u64, String> {
-    text.parse()
+    text.strip_suffix('s')
+        .unwrap_or(text)
+        .parse()
         .ok()
         .filter(|seconds| (1..=86_400).contains(seconds))
         .ok_or_else(|| "write whole seconds, 1 to 86400".into())

@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::{console::clean, key_ref::bare_workspace};
-use crate::{config::Faults, proto::v1::ErrorReason};
+use crate::{config::Faults, proto::v1::ErrorReason, status::carries_issued_key};
 
 /// Displays as whole lines for stderr.
 #[derive(Debug)]
@@ -129,11 +129,19 @@ fn write_status(f: &mut fmt::Formatter<'_>, status: &Status, bare_key: bool) -> 
         let value = info.and_then(|info| info.metadata.get(name));
         clean(value.map_or("", String::as_str))
     };
+    if carries_issued_key(status) {
+        return writeln!(
+            f,
+            "hint: the secret is replaced and the new token is good; another reset would replace that one. The replicas \
+             named may accept the old one until they have heard of it"
+        );
+    }
     let hint = hint(
         status.code(),
         &reason,
         &metadata("resource"),
         &metadata("field"),
+        &metadata("revision"),
         bare_key,
     );
     hint.map_or(Ok(()), |hint| writeln!(f, "hint: {hint}"))
@@ -150,6 +158,7 @@ fn hint(
     reason: &str,
     resource: &str,
     field: &str,
+    revision: &str,
     bare_key: bool,
 ) -> Option<Cow<'static, str>> {
     let hint = match ErrorReason::from_str_name(reason) {
@@ -211,6 +220,15 @@ fn hint(
         }
         Some(ErrorReason::LastRoot) => {
             "`key create -w system --permission '*'` makes another root; then this one can go"
+        }
+        Some(ErrorReason::CommittedNotFleetWide) => {
+            return Some(
+                format!(
+                    "the change is made; `fleet await {revision}` waits until it is in force everywhere, `fleet status` \
+                     shows who is behind"
+                )
+                .into(),
+            );
         }
         Some(ErrorReason::RevisionAhead) => {
             "it is of another store, or changes that this store once had are gone"

@@ -125,8 +125,23 @@ fn could_be_secret(word: &str) -> bool {
 }
 
 /// The text with `…` in the place of everything that could be a secret, whole or mistyped: any run of more than 30 letters
-/// and digits. A key id has 22.
+/// and digits (a key id has 22), and the rest of the line after the scheme of a Redis URL, which may hold a password.
 pub(super) fn without_secrets(text: &str) -> String {
+    let lines = text.split_inclusive('\n').map(|line| {
+        let schemes = ["redis://", "rediss://", "redis+unix://"].into_iter();
+        let end = schemes
+            .filter_map(|scheme| Some(line.find(scheme)? + scheme.len()))
+            .min();
+        match end {
+            Some(end) if line.ends_with('\n') => format!("{}…\n", &line[..end]),
+            Some(end) => format!("{}…", &line[..end]),
+            None => line.to_owned(),
+        }
+    });
+    without_long_runs(&lines.collect::<String>())
+}
+
+fn without_long_runs(text: &str) -> String {
     const LONGEST_KEPT: usize = 30;
     text.split_inclusive(|c: char| !c.is_ascii_alphanumeric())
         .map(|run| {
@@ -189,6 +204,21 @@ mod tests {
             format!("unexpected argument 'pc_{KEY_ID}_…' found\n  tip: …")
         );
         assert_eq!(without_secrets("plain words, kept"), "plain words, kept");
+    }
+
+    #[test]
+    fn a_redis_url_in_the_wrong_place_is_repeated_without_its_password() {
+        for scheme in ["redis://", "rediss://", "redis+unix://"] {
+            for rest in ["u:hunter2@h:1/2", ":hunter2", "hunter2", "a b:'hunter2'@h"] {
+                let said = without_secrets(&format!(
+                    "unexpected argument '{scheme}{rest}' found\n\nUsage: x\n"
+                ));
+                assert_eq!(
+                    said,
+                    format!("unexpected argument '{scheme}…\n\nUsage: x\n")
+                );
+            }
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
+use tonic::Status;
 
 use super::{
     Outcome,
@@ -29,6 +30,7 @@ use crate::{
     proto::v1::{
         CreateKeyRequest, IssuedKey, Key, ListKeysRequest, ResetSecretRequest, key::State,
     },
+    status::take_issued_key,
 };
 
 const HELP: &str = "\
@@ -69,9 +71,9 @@ pub(super) async fn run(args: RootArgs, console: &mut Console<'_>) -> Result<Out
     }
     let client = Client::connect(&args.client, console).await?;
     let roots = roots_in_force(&client).await?;
-    let issued = match choose(named.as_ref(), roots)? {
+    let (issued, unsettled) = match choose(named.as_ref(), roots)? {
         Some(root) => reset(&root, yes, &client, console).await?,
-        None => create(yes, &client, console).await?,
+        None => (create(yes, &client, console).await?, None),
     };
     hand_over(
         &issued,
@@ -79,7 +81,11 @@ pub(super) async fn run(args: RootArgs, console: &mut Console<'_>) -> Result<Out
         args.client.output,
         console,
     )?;
-    Ok(Outcome::Done)
+    show::laggards(&issued.lagging_replicas, console);
+    match unsettled {
+        Some(status) => Err(status.into()),
+        None => Ok(Outcome::Done),
+    }
 }
 
 /// The keys that could manage everything from anywhere and for ever: the server keeps the last of them in force.
@@ -135,12 +141,13 @@ fn choose(named: Option<&KeyName>, roots: Vec<Key>) -> Result<Option<Key>, Failu
     }))
 }
 
+/// The new token, and the error that it came with if the old one may still open something.
 async fn reset(
     root: &Key,
     yes: bool,
     client: &Client,
     console: &mut Console<'_>,
-) -> Result<IssuedKey, Failure> {
+) -> Result<(IssuedKey, Option<Status>), Failure> {
     if !yes {
         show::summary(root, console)?;
         let question = format!("{}\nReplace its secret?", breakage(root));
@@ -152,7 +159,14 @@ async fn reset(
         etag: root.etag.clone(),
         ..ResetSecretRequest::default()
     };
-    Ok(client.keys().reset_secret(request).await?.into_inner())
+    match client.keys().reset_secret(request).await {
+        Ok(response) => Ok((response.into_inner(), None)),
+        // It is shown only now, whatever else is wrong.
+        Err(mut status) => match take_issued_key(&mut status) {
+            Some(issued) => Ok((issued, Some(status))),
+            None => Err(status.into()),
+        },
+    }
 }
 
 async fn create(

@@ -1,5 +1,6 @@
 //! `portcullis serve`: puts the parts together, runs them, and takes them down in order.
 
+mod behind;
 mod health;
 mod listeners;
 
@@ -23,23 +24,13 @@ use self::{
 use super::bind::{BindError, Bound, UnixSocket};
 use crate::{
     admin::{
-        bootstrap::{self, BootstrapError, DataDirectory},
-        mutation::Management,
+        bootstrap::{BootstrapError, DataDirectory},
         ops::{Ops, Sources},
         server::AdminServices,
     },
-    config::{ADMIN_SOCKET, DEFAULT_DATA_DIR, ListenSettings, RootToken, Settings},
-    fleet::Fleet,
-    gate::{
-        check_service::WorkspaceChoice,
-        checker::{Checker, Credential, Parts},
-        clock::{Clock as _, SystemClock},
-        keyring::KeyringWriter,
-        lease::Lease,
-        metrics::CheckMetrics,
-        verify::VerifyPool,
-    },
-    store::{Store, StoreError, embedded::EmbeddedStore},
+    config::{ADMIN_SOCKET, DEFAULT_DATA_DIR, ListenSettings, Settings},
+    gate::{check_service::WorkspaceChoice, checker::Parts, clock::Clock as _},
+    store::StoreError,
     telemetry,
 };
 
@@ -72,6 +63,9 @@ pub enum ServeError {
     /// A listener failed while serving.
     #[error("a listener failed: {0}")]
     Listener(String),
+    /// The fleet's store cannot be used.
+    #[error(transparent)]
+    Fleet(#[from] behind::FleetError),
     /// Calls were still open when the time to answer them was over.
     #[error("calls were still open after {} s and were cut off", listeners::DRAIN_LIMIT.as_secs())]
     Cut,
@@ -131,11 +125,11 @@ async fn run(
         ops: Bound::open("ops", &settings.listen.ops)?,
     };
     let ready_line = format!(
-        "portcullis ready: check {}  admin {}  ops {}  store {} (embedded)",
+        "portcullis ready: check {}  admin {}  ops {}  store {}",
         sockets.gate,
         sockets.admin,
         sockets.ops,
-        settings.data_dir.display(),
+        behind::store_line(settings),
     );
 
     warn_of_strangers(&settings.listen);
@@ -143,56 +137,63 @@ async fn run(
     let ops = Ops::default();
     running.serve_ops(sockets.ops, &ops)?;
 
-    let core = start_core(settings, &directory).await?;
-    let (health, others) = Health::new();
-    let gate = GateSetup {
-        checker: core.checker.clone(),
-        checks: core.checks.clone(),
-        // Strangers can reach a gate that is not local, so they must say whose keys they mean.
-        workspace: if settings.listen.gate.is_local() {
-            WorkspaceChoice::Default
-        } else {
-            WorkspaceChoice::Required
-        },
-        others: others.gate,
-    };
-    running.serve_gate(sockets.gate, gate);
-    let admin = AdminServices {
-        management: core.management.clone(),
-        fleet: core.fleet.clone(),
-        keyring: core.parts.keyring.clone(),
-        checker: core.checker.clone(),
-        others: others.admin,
-        calls: running.calls(),
-    };
-    running.serve_admin(Bound::Unix(sockets.admin_socket), &admin)?;
-    running.serve_admin(sockets.admin, &admin)?;
+    let core = behind::start(settings, &directory, command).await?;
+    let fleet = core.fleet.clone();
+    let served = async {
+        let (health, others) = Health::new();
+        let gate = GateSetup {
+            checker: core.checker.clone(),
+            checks: core.checks.clone(),
+            // Strangers can reach a gate that is not local, so they must say whose keys they mean.
+            workspace: if settings.listen.gate.is_local() {
+                WorkspaceChoice::Default
+            } else {
+                WorkspaceChoice::Required
+            },
+            others: others.gate,
+        };
+        running.serve_gate(sockets.gate, gate);
+        let admin = AdminServices {
+            management: core.management.clone(),
+            fleet: core.fleet.clone(),
+            keyring: core.parts.keyring.clone(),
+            checker: core.checker.clone(),
+            others: others.admin,
+            calls: running.calls(),
+        };
+        running.serve_admin(Bound::Unix(sockets.admin_socket), &admin)?;
+        running.serve_admin(sockets.admin, &admin)?;
 
-    health.set(ServingStatus::Serving).await;
-    ops.set_ready(Sources {
-        checks: core.checks,
-        parts: core.parts.clone(),
-        management: core.management,
-    });
-    let watch_lease = tokio::spawn(watch_clock_and_lease(core.parts, health.clone()));
-    print_ready(
-        &ready_line,
-        settings,
-        &directory,
-        core.root_token_is_dead,
-        command,
-    );
+        health.set(ServingStatus::Serving).await;
+        ops.set_ready(Sources {
+            checks: core.checks,
+            parts: core.parts.clone(),
+            management: core.management,
+        });
+        let watch_lease = tokio::spawn(watch_clock_and_lease(core.parts, health.clone()));
+        print_ready(
+            &ready_line,
+            settings,
+            &directory,
+            core.root_token_is_dead,
+            command,
+        );
 
-    let early = tokio::select! {
-        () = stop => Ok(()),
-        ended = running.first_to_end() => ended,
+        let early = tokio::select! {
+            () = stop => Ok(()),
+            ended = running.first_to_end() => ended,
+        };
+        watch_lease.abort();
+        health.set(ServingStatus::NotServing).await;
+        tracing::info!("draining: calls that were begun are answered");
+        let drained = running.drain(health).await;
+        early.and(drained)
     };
-    watch_lease.abort();
-    health.set(ServingStatus::NotServing).await;
-    tracing::info!("draining: calls that were begun are answered");
-    let drained = running.drain(health).await;
+    let served = served.await;
+    // However it ended, nobody has to wait for this replica any more.
+    fleet.leave().await;
     tracing::info!("stopped");
-    early.and(drained)
+    served
 }
 
 /// An operator who opened a listener on purpose is reminded of it at each start.
@@ -205,74 +206,6 @@ fn warn_of_strangers(listen: &ListenSettings) {
     }
 }
 
-/// What lies behind the listeners.
-struct Core {
-    parts: Arc<Parts>,
-    checks: CheckMetrics,
-    checker: Checker,
-    fleet: Arc<Fleet>,
-    management: Arc<Management>,
-    /// The file of the root token is there, but what it holds is no credential any more.
-    root_token_is_dead: bool,
-}
-
-async fn start_core(settings: &Settings, directory: &DataDirectory) -> Result<Core, ServeError> {
-    let path = directory.path().to_owned();
-    let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&path));
-    let store: Arc<dyn Store> = Arc::new(opened.await.map_err(io::Error::other)??);
-    let clock = Arc::new(SystemClock::new());
-    let chosen_root = settings.root_token.as_ref().map(RootToken::native);
-    let is_new = bootstrap::initialise(&*store, directory, chosen_root, clock.now().wall).await?;
-
-    let writer = KeyringWriter::new();
-    let lease = Arc::new(Lease::unlimited());
-    let keyring = writer.reader();
-    let fleet =
-        Arc::new(Fleet::alone(&*store, settings.name.clone(), writer, lease.clone()).await?);
-    let verify = Arc::new(VerifyPool::new(tokio::runtime::Handle::current())?);
-    let parts = Arc::new(Parts {
-        keyring: keyring.clone(),
-        lease,
-        clock: clock.clone(),
-        verify,
-    });
-    let checks = CheckMetrics::default();
-    let checker = Checker::new(parts.clone(), checks.recorder());
-    let management = Arc::new(Management::new(store, keyring, fleet.clone(), clock));
-
-    if let Some(chosen) = chosen_root.filter(|_| !is_new) {
-        let proved = checker
-            .authenticate(Credential(chosen.expose()), None)
-            .await;
-        if !matches!(proved, Ok(Some(_))) {
-            tracing::warn!(
-                "PORTCULLIS_ROOT_TOKEN is no credential of this store; it counts only when a store is made"
-            );
-        }
-    }
-    let token_file = directory.root_token_file();
-    let mut root_token_is_dead = false;
-    let made_now = is_new && chosen_root.is_none();
-    if !made_now && let Ok(kept) = std::fs::read_to_string(&token_file) {
-        let proved = checker.authenticate(Credential(kept.trim()), None).await;
-        root_token_is_dead = matches!(proved, Ok(None));
-    }
-    if root_token_is_dead {
-        tracing::warn!(
-            "{} opens nothing: its key is gone, disabled, reset, expired or limited to some addresses",
-            token_file.display()
-        );
-    }
-    Ok(Core {
-        parts,
-        checks,
-        checker,
-        fleet,
-        management,
-        root_token_is_dead,
-    })
-}
-
 /// Follows the wall clock's steps, and tells health clients when the lease has run out.
 async fn watch_clock_and_lease(parts: Arc<Parts>, health: Health) {
     let mut ticks = tokio::time::interval(TICK);
@@ -283,12 +216,11 @@ async fn watch_clock_and_lease(parts: Arc<Parts>, health: Health) {
         let fenced_now = parts.lease.deadline() <= parts.clock.now().boottime;
         if fenced_now != fenced {
             fenced = fenced_now;
-            if fenced {
-                tracing::error!("the lease ran out; this replica answers UNAVAILABLE");
-            }
             let status = if fenced {
+                tracing::error!("the lease ran out; this replica answers UNAVAILABLE");
                 ServingStatus::NotServing
             } else {
+                tracing::info!("the lease runs again; this replica answers");
                 ServingStatus::Serving
             };
             health.set(status).await;
@@ -312,6 +244,8 @@ fn print_ready(
             ""
         };
         format!("{}{dead}", token_file.display())
+    } else if settings.redis.is_some() {
+        "not kept on this machine".to_owned()
     } else {
         "not kept in a file".to_owned()
     };

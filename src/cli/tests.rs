@@ -2,6 +2,7 @@ mod admins;
 mod audits;
 mod checks;
 mod fake;
+mod fleets;
 mod keys;
 mod lives;
 mod looks;

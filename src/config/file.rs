@@ -84,6 +84,9 @@ fn about_unknown(name: &str) -> String {
     if folded == "root-token" {
         return "a secret does not belong in the file; take it out and set the variable PORTCULLIS_ROOT_TOKEN".into();
     }
+    if folded == "redis-password" {
+        return "a secret does not belong in the file; take it out and set the variable PORTCULLIS_REDIS_PASSWORD".into();
+    }
     if let Some(setting) = Setting::from_name(&folded) {
         return format!("is no setting; did you mean {}?", setting.name());
     }

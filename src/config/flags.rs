@@ -1,4 +1,8 @@
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::{OsStr, OsString},
+    fmt,
+    path::PathBuf,
+};
 
 use clap::Args;
 
@@ -54,10 +58,110 @@ pub struct ServeFlags {
     /// [env: PORTCULLIS_CONFIG]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// The fleet's Redis.
+    #[command(flatten)]
+    pub redis: RedisFlags,
+}
+
+/// The flags about the Redis that a fleet shares.
+#[expect(
+    clippy::doc_markdown,
+    reason = "clap prints the docs of the fields as they stand"
+)]
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Fleet")]
+pub struct RedisFlags {
+    /// The Redis that the fleet shares: redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], rediss:// for TLS, or
+    /// redis+unix:///PATH[?db=N]. Other users of this machine can see a password on the command line: set
+    /// PORTCULLIS_REDIS_PASSWORD [default: none, a store in the data directory] [env: PORTCULLIS_REDIS]
+    #[arg(long, value_name = "URL")]
+    pub redis: Option<Hidden>,
+    /// The ACL user; its password is the variable PORTCULLIS_REDIS_PASSWORD
+    /// [default: the server's default user] [env: PORTCULLIS_REDIS_USER]
+    #[arg(long, value_name = "USER")]
+    pub redis_user: Option<OsString>,
+    /// A PEM file with the certificates that sign the server's, for rediss://
+    /// [default: the public authorities] [env: PORTCULLIS_REDIS_CA]
+    #[arg(long, value_name = "FILE")]
+    pub redis_ca: Option<OsString>,
+    /// A PEM file with this process's own certificate, for a rediss:// server that asks for one
+    /// [env: PORTCULLIS_REDIS_CERT]
+    #[arg(long, value_name = "FILE")]
+    pub redis_cert: Option<OsString>,
+    /// A PEM file with the key of that certificate
+    /// [env: PORTCULLIS_REDIS_KEY]
+    #[arg(long, value_name = "FILE")]
+    pub redis_key: Option<OsString>,
+    /// verify: refuses a Redis that may lose what it acknowledged; assume: you vouch for it
+    /// [default: verify] [env: PORTCULLIS_REDIS_DURABILITY]
+    #[arg(long, value_name = "HOW")]
+    pub redis_durability: Option<OsString>,
+    /// What the names of all keys in Redis begin with: 1 to 64 letters, digits, '.', '_' and '-'
+    /// [default: portcullis] [env: PORTCULLIS_NAMESPACE]
+    #[arg(long, value_name = "NAME")]
+    pub namespace: Option<OsString>,
+    /// How long a replica may answer without hearing from Redis, 1s to 10m. `init` gives it to the store [default there:
+    /// 15s]; `serve` only compares it with the store's [env: PORTCULLIS_LEASE]
+    #[arg(long, value_name = "SPAN")]
+    pub lease: Option<OsString>,
+}
+
+/// The flags of `init`.
+#[expect(
+    clippy::doc_markdown,
+    reason = "clap prints the docs of the fields as they stand"
+)]
+#[derive(Debug, Clone, Default, Args)]
+pub struct InitFlags {
+    /// The directory that the root token is written to
+    /// [default: ./data] [env: PORTCULLIS_DATA_DIR]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<OsString>,
+    /// The TOML file that `serve` reads; flags and variables beat it
+    /// [env: PORTCULLIS_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The fleet's Redis.
+    #[command(flatten)]
+    pub redis: RedisFlags,
+}
+
+/// The flags of a `serve` that would be given the same: what is wrong with its settings shows before there is a store.
+impl From<InitFlags> for ServeFlags {
+    fn from(flags: InitFlags) -> Self {
+        let InitFlags {
+            data_dir,
+            config,
+            redis,
+        } = flags;
+        Self {
+            data_dir,
+            config,
+            redis,
+            ..Self::default()
+        }
+    }
+}
+
+/// A value that may hold a secret. It is not shown.
+#[derive(Clone)]
+pub struct Hidden(OsString);
+
+impl From<OsString> for Hidden {
+    fn from(text: OsString) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hidden")
+    }
 }
 
 impl ServeFlags {
-    pub(super) fn get(&self, setting: Setting) -> Option<&OsString> {
+    pub(super) fn get(&self, setting: Setting) -> Option<&OsStr> {
+        let redis = &self.redis;
         match setting {
             Setting::Gate => &self.gate,
             Setting::GateInsecure => &self.gate_insecure,
@@ -68,7 +172,15 @@ impl ServeFlags {
             Setting::Name => &self.name,
             Setting::LogFormat => &self.log_format,
             Setting::Log => &self.log,
+            Setting::Redis => return redis.redis.as_ref().map(|url| url.0.as_os_str()),
+            Setting::RedisUser => &redis.redis_user,
+            Setting::RedisCa => &redis.redis_ca,
+            Setting::RedisCert => &redis.redis_cert,
+            Setting::RedisKey => &redis.redis_key,
+            Setting::RedisDurability => &redis.redis_durability,
+            Setting::Namespace => &redis.namespace,
+            Setting::Lease => &redis.lease,
         }
-        .as_ref()
+        .as_deref()
     }
 }

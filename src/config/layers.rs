@@ -2,12 +2,19 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
+use zeroize::Zeroizing;
+
 use super::{
     Environment, Fault, Faults, Origin, ReadFile, Row, ServeFlags, Setting,
     file::{self, FileValue},
 };
 
+/// What stands in the place of a value that nobody gave.
+pub(super) const NOT_SET: &str = "not set";
 const CONFIG_VARIABLE: &str = "PORTCULLIS_CONFIG";
+
+/// A setting is not to be had, and why was noted.
+pub(super) struct Noted;
 
 pub(super) struct Layers<'a> {
     flags: &'a ServeFlags,
@@ -83,11 +90,38 @@ impl<'a> Layers<'a> {
         }
     }
 
+    /// As [`read`](Self::read), of a setting that need not be given. What is wrong is told without the text.
+    pub(super) fn read_unquoted<T>(
+        &mut self,
+        setting: Setting,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+        show: impl FnOnce(&T) -> String,
+    ) -> Result<Option<T>, Noted> {
+        let (given, origin) = self.given(setting).ok_or(Noted)?;
+        let Some(text) = given.map(Zeroizing::new) else {
+            self.row(setting.name(), NOT_SET.into(), origin);
+            return Ok(None);
+        };
+        match parse(&text) {
+            Ok(value) => {
+                self.row(setting.name(), show(&value), origin);
+                Ok(Some(value))
+            }
+            Err(problem) => {
+                self.fault(&format!("{}, from {origin}: {problem}", setting.name()));
+                Err(Noted)
+            }
+        }
+    }
+
     /// The text that the strongest source gives, or `None` within if none does; `None` if it is no text.
-    fn given(&mut self, setting: Setting) -> Option<(Option<String>, Origin)> {
+    pub(super) fn given(&mut self, setting: Setting) -> Option<(Option<String>, Origin)> {
         let variable = setting.variable();
         let (raw, origin) = if let Some(raw) = self.flags.get(setting) {
-            (raw.clone(), Origin::Flag(format!("--{}", setting.name())))
+            (
+                raw.to_owned(),
+                Origin::Flag(format!("--{}", setting.name())),
+            )
         } else if let Some(raw) = self.variable(&variable) {
             (raw, Origin::Variable(variable))
         } else if let Some(found) = self.file.iter().find(|value| value.setting == setting) {
@@ -104,6 +138,12 @@ impl<'a> Layers<'a> {
             return None;
         };
         Some((Some(text), origin))
+    }
+
+    /// What a variable that no flag and no line of the file stands for holds.
+    pub(super) fn secret(&self, name: &str) -> Option<Zeroizing<Vec<u8>>> {
+        self.variable(name)
+            .map(|value| Zeroizing::new(value.into_encoded_bytes()))
     }
 
     /// The variable's value. An empty one counts as unset, as shells and unit files cannot always leave it out.
@@ -127,6 +167,19 @@ impl<'a> Layers<'a> {
     pub(super) fn conflict(&mut self, text: &str) {
         if !self.file_lost {
             self.fault(text);
+        }
+    }
+
+    /// Where the setting would be read from, whatever is wrong with what stands there.
+    pub(super) fn source(&self, setting: Setting) -> Origin {
+        let variable = setting.variable();
+        if self.flags.get(setting).is_some() {
+            Origin::Flag(format!("--{}", setting.name()))
+        } else if self.variable(&variable).is_some() {
+            Origin::Variable(variable)
+        } else {
+            let found = self.file.iter().find(|value| value.setting == setting);
+            found.map_or(Origin::Default, |value| value.origin.clone())
         }
     }
 

@@ -1,8 +1,14 @@
 //! The Redis that a fleet shares.
 
+mod read;
+mod url;
+
 use std::{fmt, path::PathBuf, time::Duration};
 
 use zeroize::Zeroizing;
+
+pub(super) use read::read;
+pub use read::shown_span;
 
 /// Where the fleet's Redis is, and how it is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,10 +27,21 @@ pub struct RedisSettings {
     pub durability: RedisDurability,
 }
 
+impl RedisSettings {
+    /// What all keys begin with unless something else is chosen.
+    pub const DEFAULT_NAMESPACE: &str = "portcullis";
+
+    /// The URL as it can be typed, without user and password.
+    #[must_use]
+    pub fn url(&self) -> String {
+        url::of(&self.address, self.database)
+    }
+}
+
 /// Where a Redis listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RedisAddress {
-    /// `redis://host:port`
+    /// `redis://host:port`. The address of an IPv6 host stands without its brackets.
     Tcp(String, u16),
     /// `rediss://host:port`
     Tls {
@@ -81,9 +98,22 @@ impl fmt::Debug for Password {
 impl fmt::Display for RedisAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(host, port) => write!(f, "redis://{host}:{port}"),
-            Self::Tls { host, port, .. } => write!(f, "rediss://{host}:{port}"),
+            Self::Tcp(host, port) => write!(f, "redis://{}:{port}", Host(host)),
+            Self::Tls { host, port, .. } => write!(f, "rediss://{}:{port}", Host(host)),
             Self::Unix(path) => write!(f, "redis+unix://{}", path.display()),
+        }
+    }
+}
+
+/// A host as it stands before a port.
+struct Host<'a>(&'a str);
+
+impl fmt::Display for Host<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.contains(':') {
+            write!(f, "[{}]", self.0)
+        } else {
+            f.write_str(self.0)
         }
     }
 }

@@ -21,11 +21,27 @@ pub enum Setting {
     LogFormat,
     /// Which log lines are written.
     Log,
+    /// Where the fleet's Redis is.
+    Redis,
+    /// Whom Redis knows this process as.
+    RedisUser,
+    /// Who signs the certificate of Redis.
+    RedisCa,
+    /// The certificate that Redis is shown.
+    RedisCert,
+    /// The key of that certificate.
+    RedisKey,
+    /// Whether the durability of Redis is looked into.
+    RedisDurability,
+    /// What the fleet's keys begin with.
+    Namespace,
+    /// How long a replica may answer without hearing from Redis.
+    Lease,
 }
 
 impl Setting {
     /// All of them, in the order in which they are read and shown.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 17] = [
         Self::Gate,
         Self::GateInsecure,
         Self::Admin,
@@ -35,6 +51,14 @@ impl Setting {
         Self::Name,
         Self::LogFormat,
         Self::Log,
+        Self::Redis,
+        Self::RedisUser,
+        Self::RedisCa,
+        Self::RedisCert,
+        Self::RedisKey,
+        Self::RedisDurability,
+        Self::Namespace,
+        Self::Lease,
     ];
 
     /// The name in the file; the flag is `--{name}`.
@@ -50,6 +74,14 @@ impl Setting {
             Self::Name => "name",
             Self::LogFormat => "log-format",
             Self::Log => "log",
+            Self::Redis => "redis",
+            Self::RedisUser => "redis-user",
+            Self::RedisCa => "redis-ca",
+            Self::RedisCert => "redis-cert",
+            Self::RedisKey => "redis-key",
+            Self::RedisDurability => "redis-durability",
+            Self::Namespace => "namespace",
+            Self::Lease => "lease",
         }
     }
 

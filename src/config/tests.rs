@@ -1,3 +1,5 @@
+mod fleet;
+
 use std::collections::HashMap;
 
 use super::*;
@@ -20,6 +22,8 @@ struct Given {
     flags: ServeFlags,
     env: HashMap<&'static str, String>,
     file: Option<&'static str>,
+    /// Files beside the one with settings.
+    others: HashMap<&'static str, &'static str>,
 }
 
 impl Given {
@@ -52,6 +56,9 @@ impl Given {
             &|path| match (path.to_str(), self.file) {
                 (Some("p.toml"), Some(text)) => Ok(text.to_owned()),
                 (Some("/proc/sys/kernel/hostname"), _) => Ok("gate-7\n".to_owned()),
+                (Some(name), _) if self.others.contains_key(name) => {
+                    Ok(self.others[name].to_owned())
+                }
                 _ => Err(io::ErrorKind::NotFound.into()),
             },
         )
@@ -104,6 +111,7 @@ fn the_defaults_are_as_documented() {
         }
     );
     assert!(settings.root_token.is_none());
+    assert!(settings.redis.is_none() && settings.lease.is_none());
 }
 
 #[test]
@@ -170,7 +178,7 @@ fn rows_cover_every_setting_and_show_no_secret() {
         .explain()
         .unwrap();
     let mut names: Vec<_> = Setting::ALL.into_iter().map(Setting::name).collect();
-    names.push("root-token");
+    names.extend(["redis-password", "root-token"]);
     assert_eq!(
         explained
             .rows

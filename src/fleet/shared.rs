@@ -23,6 +23,7 @@ use tokio::{
 };
 
 pub use self::history::Lost;
+pub(super) use self::mark::claim;
 use self::{barrier::Barrier, mark::Mark, renew::Renewer};
 use super::{NotFleetWide, Replica, Settled};
 use crate::{

@@ -50,55 +50,56 @@ impl<C: Clock> CheckApi<C> {
         Self { checker, workspace }
     }
 
-    /// Decides one request. Whatever goes wrong, also a defect in here, ends in a status and never in an allow.
-    async fn decide(&self, request: CheckRequest) -> Result<CheckResponse, Status> {
-        let CheckRequest {
-            credential,
-            permissions,
-            source_address,
-            workspace,
-            settings,
-            labels,
-        } = request;
-        let credential = Zeroizing::new(credential);
+    /// Decides one request, unless it asks for a revision at or past `missed`, which was just waited for in vain. Whatever goes
+    /// wrong, also a defect in here, ends in an error and never in an allow.
+    async fn decide(
+        &self,
+        mut request: CheckRequest,
+        missed: Option<(Revision, Undecided)>,
+    ) -> Result<CheckResponse, NoAnswer> {
+        let credential = Zeroizing::new(std::mem::take(&mut request.credential));
         let decided = async {
-            match self.read(
-                &credential,
-                &permissions,
-                &source_address,
-                &workspace,
-                &settings,
-                &labels,
-            ) {
-                Some(question) => self.checker.check(&question).await,
+            match self.read(&credential, &request) {
+                Some(question) => {
+                    let wanting = self.checker.wanting(question.min_revision);
+                    match missed.filter(|(missed, _)| wanting >= Some(*missed)) {
+                        Some((_, why)) => self.checker.give_up(why),
+                        None => self.checker.check(&question).await,
+                    }
+                }
                 None => Ok(self.checker.refuse_malformed()),
             }
         };
         match AssertUnwindSafe(decided).catch_unwind().await {
             Ok(Ok(answer)) => Ok(answer.into()),
-            Ok(Err(undecided)) => Err(undecided.into()),
-            Err(_panic) => Err(internal_error()),
+            Ok(Err(undecided)) => Err(NoAnswer::Undecided(undecided)),
+            Err(_panic) => Err(NoAnswer::Defect),
         }
     }
 
-    /// Reads the fields; `None`: one is malformed.
-    fn read<'a>(
-        &self,
-        credential: &'a str,
-        permissions: &'a [String],
-        source_address: &str,
-        workspace: &'a str,
-        settings: &'a BTreeMap<String, String>,
-        labels: &'a [String],
-    ) -> Option<Question<'a>> {
-        let workspace = match (workspace, self.workspace) {
+    /// Reads the fields; `None`: one is malformed. The credential was taken out of the request.
+    fn read<'a>(&self, credential: &'a str, request: &'a CheckRequest) -> Option<Question<'a>> {
+        let CheckRequest {
+            credential: _,
+            permissions,
+            source_address,
+            workspace,
+            settings,
+            min_revision,
+            labels,
+        } = request;
+        let workspace = match (workspace.as_str(), self.workspace) {
             ("", WorkspaceChoice::Required) => return None,
             ("", WorkspaceChoice::Default) => DEFAULT_WORKSPACE,
             (named, _) => Some(named).filter(|named| WorkspaceId::is_valid(named))?,
         };
-        let source = match source_address {
+        let source = match source_address.as_str() {
             "" => None,
             address => Some(source::parse_source(address)?),
+        };
+        let min_revision = match min_revision.as_str() {
+            "" => None,
+            revision => Some(Revision::parse(revision)?),
         };
         let well_formed = permissions.len() <= permission::MAX_PERMISSIONS
             && labels.len() <= MAX_LABELS
@@ -113,6 +114,7 @@ impl<C: Clock> CheckApi<C> {
             source,
             settings,
             labels,
+            min_revision,
         })
     }
 }
@@ -123,7 +125,8 @@ impl<C: Clock> CheckService for CheckApi<C> {
         &self,
         request: Request<CheckRequest>,
     ) -> Result<Response<CheckResponse>, Status> {
-        self.decide(request.into_inner()).await.map(Response::new)
+        let decided = self.decide(request.into_inner(), None).await;
+        Ok(Response::new(decided?))
     }
 
     async fn batch_check(
@@ -138,13 +141,17 @@ impl<C: Clock> CheckService for CheckApi<C> {
             )]));
         }
         let mut results = Vec::with_capacity(checks.len());
+        let mut missed = None;
         // One after the other: a batch of new secrets waits for its own argon2 runs and crowds out nobody else's.
         for check in checks {
-            results.push(
-                self.decide(check)
-                    .await
-                    .unwrap_or_else(|_| undecided_item()),
-            );
+            let decided = self.decide(check, missed).await;
+            // Else a batch waits as often as it has items for a revision that does not come.
+            if let Err(NoAnswer::Undecided(why)) = &decided
+                && let Undecided::Behind(revision) | Undecided::Ahead(revision) = why
+            {
+                missed = Some((*revision, *why));
+            }
+            results.push(decided.unwrap_or_else(|_| undecided_item()));
         }
         Ok(Response::new(BatchCheckResponse { results }))
     }
@@ -160,14 +167,32 @@ fn undecided_item() -> CheckResponse {
     }
 }
 
+/// Why a request got no answer.
+enum NoAnswer {
+    Undecided(Undecided),
+    /// A defect of ours.
+    Defect,
+}
+
+impl From<NoAnswer> for Status {
+    fn from(none: NoAnswer) -> Self {
+        match none {
+            NoAnswer::Undecided(undecided) => undecided.into(),
+            NoAnswer::Defect => internal_error(),
+        }
+    }
+}
+
 impl From<Undecided> for Status {
     fn from(undecided: Undecided) -> Self {
-        let reason = match undecided {
-            Undecided::Fenced => ErrorReason::ReplicaFenced,
-            Undecided::Overloaded => ErrorReason::Overloaded,
-            Undecided::Unreadable => ErrorReason::RecordUnreadable,
+        let (code, reason) = match undecided {
+            Undecided::Fenced => (Code::Unavailable, ErrorReason::ReplicaFenced),
+            Undecided::Overloaded => (Code::Unavailable, ErrorReason::Overloaded),
+            Undecided::Unreadable => (Code::Unavailable, ErrorReason::RecordUnreadable),
+            Undecided::Behind(_) => (Code::Unavailable, ErrorReason::ReplicaBehind),
+            Undecided::Ahead(_) => (Code::FailedPrecondition, ErrorReason::RevisionAhead),
         };
-        status(Code::Unavailable, reason, undecided.to_string())
+        status(code, reason, undecided.to_string())
     }
 }
 

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use super::{
+    catch_up::{CatchUp, NotReached},
     clock::{Boottime, Clock, Now, SystemClock},
     keyring::{CachedKey, Entry, Keyring, Rules, Slot},
     lease::Lease,
@@ -37,6 +38,8 @@ pub struct Question<'a> {
     pub settings: &'a BTreeMap<String, String>,
     /// Names of the labels to answer with.
     pub labels: &'a [String],
+    /// What the decision must take into account; `None`: what is in force here.
+    pub min_revision: Option<Revision>,
 }
 
 /// A credential as it was sent. Never printed.
@@ -87,6 +90,14 @@ pub enum Undecided {
     /// The record cannot be read.
     #[error("the key's stored record cannot be read")]
     Unreadable,
+    /// This replica is behind the revision asked for.
+    #[error(
+        "this replica is behind revision {0} and did not catch up in time; try again, or ask another"
+    )]
+    Behind(Revision),
+    /// The revision asked for lies ahead of the store.
+    #[error("revision {0} lies ahead of everything this store has recorded")]
+    Ahead(Revision),
 }
 
 /// Decides. Cheap to clone; every thread counts with a recorder of its own.
@@ -105,6 +116,8 @@ pub struct Parts<C: Clock = SystemClock> {
     pub clock: Arc<C>,
     /// Proves new secrets.
     pub verify: Arc<VerifyPool>,
+    /// Gets to a state that was seen elsewhere.
+    pub catch_up: Arc<dyn CatchUp>,
 }
 
 /// Longer than any sequence of resets that a wait of 50 ms could meet.
@@ -151,9 +164,14 @@ impl<C: Clock> Checker<C> {
     /// [`Undecided`]: there is no decision, so the caller must not let the request pass.
     pub async fn check(&self, question: &Question<'_>) -> Result<Answer, Undecided> {
         let started = self.hold_lease();
-        let answer = match started {
-            Ok(now) => self.decide(question, now).await,
-            Err(fenced) => Err(fenced),
+        let answer = match (started, self.wanting(question.min_revision)) {
+            (Ok(now), None) => self.decide(question, now).await,
+            // Boxed, so that the checks that wait for nothing do not carry the room for it around.
+            (Ok(_), Some(wanting)) => match Box::pin(self.reach(wanting)).await {
+                Ok(now) => self.decide(question, now).await,
+                Err(undecided) => Err(undecided),
+            },
+            (Err(fenced), _) => Err(fenced),
         };
         let took = started.map_or(Duration::ZERO, |now| self.since(now.boottime));
         let reason = answer.as_ref().ok().map(|answer| answer.reason);
@@ -171,6 +189,32 @@ impl<C: Clock> Checker<C> {
             key: None,
             settings: Vec::new(),
             revision: self.parts.keyring.applied(),
+        }
+    }
+
+    /// The revision asked for, if this replica is behind it.
+    #[must_use]
+    pub fn wanting(&self, min_revision: Option<Revision>) -> Option<Revision> {
+        // Read before any record is looked up, so the record is at least that new.
+        min_revision.filter(|&wanted| wanted > self.parts.keyring.applied())
+    }
+
+    /// Answers a request that asks for a revision which was just not reached, without trying once more.
+    ///
+    /// # Errors
+    /// Always: there is no decision.
+    pub fn give_up(&self, missed: Undecided) -> Result<Answer, Undecided> {
+        self.recorder.record(None, Duration::ZERO);
+        Err(missed)
+    }
+
+    /// Catches up with a revision, and reads lease and clock anew: they may be others by now.
+    async fn reach(&self, wanted: Revision) -> Result<Now, Undecided> {
+        match self.parts.catch_up.reach(wanted).await {
+            // Nothing rests on its word.
+            Ok(()) if self.wanting(Some(wanted)).is_none() => self.hold_lease(),
+            Ok(()) | Err(NotReached::Behind) => Err(Undecided::Behind(wanted)),
+            Err(NotReached::Ahead) => Err(Undecided::Ahead(wanted)),
         }
     }
 

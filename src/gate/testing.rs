@@ -5,7 +5,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use async_trait::async_trait;
+
 use super::{
+    catch_up::{CatchUp, NotReached},
     checker::{Checker, Parts},
     clock::{Boottime, Clock, Now},
     keyring::KeyringWriter,
@@ -83,6 +86,16 @@ impl Clock for ManualClock {
     fn follow(&self, _: Timestamp, _: Boottime) {}
 }
 
+/// A replica that nothing brings further along.
+pub struct StaysBehind;
+
+#[async_trait]
+impl CatchUp for StaysBehind {
+    async fn reach(&self, _: Revision) -> Result<(), NotReached> {
+        Err(NotReached::Behind)
+    }
+}
+
 /// A gate without listeners.
 pub struct Gate {
     pub keyring: KeyringWriter,
@@ -97,6 +110,11 @@ pub struct Gate {
 impl Gate {
     /// An empty one. Must be called within a runtime.
     pub fn new() -> Self {
+        Self::with_catch_up(Arc::new(StaysBehind))
+    }
+
+    /// An empty one that gets further along by `catch_up`.
+    pub fn with_catch_up(catch_up: Arc<dyn CatchUp>) -> Self {
         let keyring = KeyringWriter::new();
         let lease = Arc::new(Lease::unlimited());
         let clock = Arc::new(ManualClock::default());
@@ -107,6 +125,7 @@ impl Gate {
             lease: lease.clone(),
             clock: clock.clone(),
             verify: verify.clone(),
+            catch_up,
         };
         let checker = Checker::new(Arc::new(parts), metrics.recorder());
         let mut gate = Self {

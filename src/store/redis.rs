@@ -33,7 +33,7 @@ type Answered<T> = Result<T, StoreError>;
 pub struct RedisStore {
     core: Arc<Core>,
     /// Dropped with the store, which ends its tasks.
-    _open: watch::Sender<()>,
+    open: watch::Sender<()>,
 }
 
 impl RedisStore {
@@ -52,7 +52,7 @@ impl Store for RedisStore {
     }
 
     async fn head(&self) -> Result<Revision, StoreError> {
-        Ok(self.core.standing().await?.head)
+        Ok(self.core.own_standing().await?.head)
     }
 
     async fn commit(&self, batch: Batch) -> Result<Revision, CommitError> {
@@ -60,7 +60,7 @@ impl Store for RedisStore {
     }
 
     async fn follow(&self, from: Revision) -> Result<mpsc::UnboundedReceiver<Change>, StoreError> {
-        log::follow(&self.core, self._open.subscribe(), from).await
+        log::follow(&self.core, self.open.subscribe(), from).await
     }
 
     async fn done(&self, id: MutationId, now: Timestamp) -> Result<Option<Done>, StoreError> {

@@ -11,7 +11,7 @@ use portcullis::proto::v1::{
 use prost::Message as _;
 use prost_types::Timestamp;
 use tonic::{
-    Request, Status,
+    Code, Request, Status,
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     codegen::http::uri::PathAndQuery,
@@ -720,5 +720,50 @@ async fn what_the_library_refuses_says_why_as_well() {
             let status = call(path, message).await;
             assert_eq!(reason_of(&status), reason, "{listener} {path}: {status:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_revision_that_is_none_or_lies_ahead_gets_no_allow() {
+    let server = Server::start();
+    let (admin, gate) = clients(&server);
+    let issued = admin.create("first", &[]).await;
+    let since = |revision: &str| CheckRequest {
+        min_revision: revision.into(),
+        ..check(&issued.token)
+    };
+    let made = issued.key.expect("a key").revision;
+    assert!(
+        decide(&gate, "row 29d: its own", since(&made))
+            .await
+            .allowed
+    );
+    for malformed in [
+        "x",
+        "1",
+        "1.",
+        "1.2.3",
+        " 1.1",
+        "-1.1",
+        "1.18446744073709551616",
+    ] {
+        let what = format!("row 29d: {malformed:?}");
+        denies(&gate, &what, since(malformed), Reason::InvalidRequest).await;
+    }
+    for ahead in ["1.999999", "2.0", "4294967295.18446744073709551615"] {
+        let mut checks = gate.check.clone();
+        let refused = checks.check(since(ahead)).await.expect_err(ahead);
+        assert_eq!(refused.code(), Code::FailedPrecondition, "row 29d: {ahead}");
+        assert_eq!(
+            reason_of(&refused),
+            ErrorReason::RevisionAhead,
+            "row 29d: {ahead}"
+        );
+        let batch = BatchCheckRequest {
+            checks: vec![since(ahead)],
+        };
+        let batch = checks.batch_check(batch).await.expect("answered");
+        let item = &batch.into_inner().results[0];
+        assert_eq!((item.allowed, item.reason()), (false, Reason::Undecided));
     }
 }

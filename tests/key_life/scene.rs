@@ -200,19 +200,16 @@ impl Scene {
         let fleet = Fleet::alone(&*store, "test".into(), writer, lease.clone())
             .await
             .expect("a fleet");
+        let fleet = Arc::new(fleet);
         let parts = Parts {
             keyring: keyring.clone(),
             lease,
             clock: clock.clone(),
             verify,
+            catch_up: fleet.clone(),
         };
         Self {
-            management: Management::new(
-                store.clone(),
-                keyring.clone(),
-                Arc::new(fleet),
-                clock.clone(),
-            ),
+            management: Management::new(store.clone(), keyring.clone(), fleet, clock.clone()),
             checker: Checker::new(Arc::new(parts), CheckMetrics::default().recorder()),
             clock,
             keyring,
@@ -235,8 +232,8 @@ impl Scene {
         match &call.op {
             Op::CreateKey(workspace, fields) => {
                 let new = || Ok(new_key(fields));
-                let issued = management.create_key(real, &id(workspace), new).await?;
-                Ok(shown(issued))
+                let made = management.create_key(real, &id(workspace), new).await?;
+                Ok(shown(made.everywhere()?))
             }
             Op::UpdateKey(name, etag, fields) => {
                 let edit = || Ok(key_edit(fields));
@@ -245,7 +242,8 @@ impl Scene {
             }
             Op::EnableKey(name, etag) => {
                 let target = Target { name, etag };
-                management.enable_key(real, target).await.map(key)
+                let made = management.enable_key(real, target).await?;
+                Ok(key(made.everywhere()?))
             }
             Op::DisableKey(name, etag) => {
                 let target = Target { name, etag };
@@ -254,8 +252,8 @@ impl Scene {
             Op::ResetSecret(name, etag, overlap) => {
                 let overlap = || Ok(Duration::from_secs(overlap * 60));
                 let target = Target { name, etag };
-                let issued = management.reset_secret(real, target, overlap).await?;
-                Ok(shown(issued))
+                let made = management.reset_secret(real, target, overlap).await?;
+                Ok(shown(made.everywhere()?))
             }
             Op::EndOverlap(name, etag) => {
                 let target = Target { name, etag };
@@ -325,6 +323,7 @@ impl Scene {
             source,
             settings: &settings,
             labels: &["a".to_owned(), "team".to_owned()],
+            min_revision: None,
         };
         self.checker.check(&question).await.expect("a decision")
     }

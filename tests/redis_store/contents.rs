@@ -247,6 +247,9 @@ async fn what_is_known_of_a_mutation_and_cannot_be_read_is_not_taken_for_nothing
     }
 }
 
+/// A stream's: its id, and its fields.
+type Entry = (String, Vec<(String, Vec<u8>)>);
+
 /// A follower that does not understand a change, or misses one, says so by ending.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_cannot_be_followed_ends_the_following() {
@@ -255,8 +258,7 @@ async fn a_log_that_cannot_be_followed_ends_the_following() {
     };
     let log = Site::key("log");
     let third = site.server.cli(&["XRANGE", &*log, "1-3", "1-3"]);
-    let third: Vec<(String, Vec<(String, Vec<u8>)>)> =
-        redis::from_redis_value(third).expect("an entry");
+    let third: Vec<Entry> = redis::from_redis_value(third).expect("an entry");
     let third = third[0].1[0].1.clone();
     let entries: [Option<(&[u8], Vec<u8>)>; 4] = [
         None,

@@ -270,6 +270,10 @@ async fn a_store_that_was_emptied_is_no_store_and_one_made_anew_is_another() {
     assert!(is_other_history(&store.renew(report(revision(1))).await));
     assert!(store.done(id, at(1)).await.is_err());
     assert!(store.follow(revision(1)).await.is_err());
+    assert!(store.load().await.is_err());
+    assert!(store.head().await.is_err());
+    let direction = portcullis::store::Direction::OldestFirst;
+    assert!(store.events(None, direction).await.is_err());
     // The other store's changes are not taken for this one's.
     let own = History {
         server: "gone".to_owned(),

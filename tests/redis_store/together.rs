@@ -158,12 +158,12 @@ async fn a_load_amid_commits_is_of_one_revision() {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 number += 1;
                 // Moves a key: one is deleted, and another comes, so there are always as many.
-                let writes = vec![
+                let moved = vec![
                     super::support::records::delete(number),
                     put(10_000 + number, ""),
                 ];
                 writer
-                    .commit(batch(vec![], writes, ""))
+                    .commit(batch(vec![], moved, ""))
                     .await
                     .expect("written");
             }
@@ -255,7 +255,7 @@ async fn forged_messages_change_nothing() {
         format!("{id} 1 2 3").as_bytes(),
         format!("{id} -1 +2").as_bytes(),
         b"00000000000000000000000000000000 1 2",
-        &[b'1'; 100_000],
+        &vec![b'1'; 100_000],
     ] {
         for channel in [&hints, &look] {
             site.server.cli(&[b"PUBLISH", channel.as_bytes(), message]);

@@ -90,11 +90,14 @@ impl Redis {
     }
 
     /// The events by their ids.
-    fn audit(&self) -> Vec<(String, Vec<(String, Vec<u8>)>)> {
+    fn audit(&self) -> Vec<Entry> {
         let all = self.0.cli(&["XRANGE", AUDIT, "-", "+"]);
         ::redis::from_redis_value(all).expect("a stream")
     }
 }
+
+/// A stream's: its id, and its fields.
+type Entry = (String, Vec<(String, Vec<u8>)>);
 
 /// The key of the audit log.
 const AUDIT: &str = "{portcullis:0}:audit";

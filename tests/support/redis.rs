@@ -42,7 +42,7 @@ impl RedisServer {
     /// When it does not start.
     #[track_caller]
     pub fn start(lines: &[&str]) -> Result<Self, Missing> {
-        let program = program()?;
+        let program = redis_server()?;
         let dir = tempfile::tempdir().expect("a directory");
         let mut server = Self {
             program,
@@ -244,9 +244,13 @@ impl Drop for RedisServer {
     }
 }
 
-/// `PORTCULLIS_REDIS_SERVER`, or what the path has.
+/// The program: `PORTCULLIS_REDIS_SERVER`, or what the path has.
+///
+/// # Errors
+///
+/// When there is none.
 #[track_caller]
-fn program() -> Result<OsString, Missing> {
+pub fn redis_server() -> Result<OsString, Missing> {
     const VARIABLE: &str = "PORTCULLIS_REDIS_SERVER";
     let set = std::env::var_os(VARIABLE);
     let program = set.clone().unwrap_or_else(|| "redis-server".into());

@@ -1,5 +1,8 @@
-use std::{path::Path, time::Duration};
+pub(in crate::admin) mod fleet;
 
+use std::{path::Path, sync::Mutex, time::Duration};
+
+use tokio::sync::watch;
 use tonic::{Code, Request, Status};
 
 use super::*;
@@ -29,10 +32,14 @@ use crate::{
     },
 };
 
-/// A store in which something else happens between a decision and its commit, once.
+/// A store in which something else happens between a decision and its commit, once, and which can be held up.
 struct Racing {
     inner: EmbeddedStore,
     first: Mutex<Option<Batch>>,
+    /// While it is true no change arrives at the replica.
+    hold_changes: watch::Sender<bool>,
+    /// While it is true no commit begins.
+    hold_commits: watch::Sender<bool>,
 }
 
 #[tonic::async_trait]
@@ -48,6 +55,8 @@ impl Store for Racing {
     }
 
     async fn commit(&self, batch: Batch) -> Result<Revision, CommitError> {
+        let mut held = self.hold_commits.subscribe();
+        held.wait_for(|held| !held).await.unwrap();
         let first = self.first.lock().unwrap().take();
         if let Some(first) = first {
             self.inner
@@ -62,7 +71,17 @@ impl Store for Racing {
         &self,
         from: Revision,
     ) -> Result<tokio::sync::mpsc::UnboundedReceiver<Change>, StoreError> {
-        self.inner.follow(from).await
+        let mut changes = self.inner.follow(from).await?;
+        let (sender, delivered) = tokio::sync::mpsc::unbounded_channel();
+        let mut held = self.hold_changes.subscribe();
+        tokio::spawn(async move {
+            while let Some(change) = changes.recv().await {
+                if held.wait_for(|held| !held).await.is_err() || sender.send(change).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(delivered)
     }
 
     async fn done(&self, id: MutationId, now: Timestamp) -> Result<Option<Done>, StoreError> {
@@ -83,21 +102,24 @@ impl Store for Racing {
 }
 
 /// Management of a new store, with its root.
-struct Scene {
+pub(in crate::admin) struct Scene {
     store: Arc<Racing>,
-    management: Management,
-    checker: Checker,
+    pub(in crate::admin) management: Arc<Management>,
+    pub(in crate::admin) checker: Checker,
     root: Caller,
+    pub(in crate::admin) root_token_file: std::path::PathBuf,
     _directory: tempfile::TempDir,
 }
 
 impl Scene {
-    async fn new() -> Self {
+    pub(in crate::admin) async fn new() -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let directory = DataDirectory::open(&scratch.path().join("data")).unwrap();
         let store = Arc::new(Racing {
             inner: EmbeddedStore::open(directory.path()).unwrap(),
             first: Mutex::default(),
+            hold_changes: watch::Sender::new(false),
+            hold_commits: watch::Sender::new(false),
         });
         let clock = Arc::new(SystemClock::new());
         initialise(&*store, &directory, None, clock.now().wall)
@@ -109,16 +131,19 @@ impl Scene {
         let fleet = Fleet::alone(&*store, "test".into(), writer, lease.clone())
             .await
             .unwrap();
+        let fleet = Arc::new(fleet);
         let parts = Parts {
             keyring: keyring.clone(),
             lease,
             clock: clock.clone(),
             verify: Arc::new(VerifyPool::new(tokio::runtime::Handle::current()).unwrap()),
+            catch_up: fleet.clone(),
         };
         let checker = Checker::new(Arc::new(parts), CheckMetrics::default().recorder());
         let root = caller(&checker, &read_token(&directory.root_token_file())).await;
         Self {
-            management: Management::new(store.clone(), keyring, Arc::new(fleet), clock),
+            management: Arc::new(Management::new(store.clone(), keyring, fleet, clock)),
+            root_token_file: directory.root_token_file(),
             store,
             checker,
             root: root.unwrap(),
@@ -127,7 +152,7 @@ impl Scene {
     }
 
     /// A call of root's.
-    fn root(&self, method: &'static str) -> Call {
+    pub(in crate::admin) fn root(&self, method: &'static str) -> Call {
         Call::new(self.root.clone(), method, String::new(), &[])
     }
 
@@ -141,6 +166,7 @@ impl Scene {
             .await
             .map_err(Status::from)
             .unwrap();
+        let (issued, _) = issued.with_laggards();
         let key = issued.view.record.key;
         let token = issued.secret.unwrap().token(&key.token_prefix);
         (key, token.expose().to_owned())
@@ -148,10 +174,15 @@ impl Scene {
 
     /// Writes `after` between the next decision and its commit; `None`: the key goes.
     fn before_the_next_commit(&self, key: &Key, after: Option<Key>) {
+        *self.store.first.lock().unwrap() = Some(self.by_another(key, after));
+    }
+
+    /// A change that another makes to the key as it is known here.
+    fn by_another(&self, key: &Key, after: Option<Key>) -> Batch {
         let Found::Record(record) = self.management.keyring.record(key.id) else {
             panic!("{} is there", key.id);
         };
-        let batch = Batch {
+        Batch {
             reads: vec![(RecordId::Key(key.id), Some(record.revision))],
             quiet: None,
             mutation: None,
@@ -171,12 +202,11 @@ impl Scene {
                 source_address: String::new(),
                 request_id: String::new(),
             },
-        };
-        *self.store.first.lock().unwrap() = Some(batch);
+        }
     }
 }
 
-fn read_token(file: &Path) -> String {
+pub(in crate::admin) fn read_token(file: &Path) -> String {
     std::fs::read_to_string(file).unwrap().trim().to_owned()
 }
 
@@ -219,9 +249,11 @@ async fn call(
     caller: &Caller,
     method: &'static str,
     targets: &Targets,
+    answer_by: Option<tokio::time::Instant>,
 ) -> Result<(), Status> {
     let management = &scene.management;
-    let call = &Call::new(caller.clone(), method, String::new(), &[]);
+    let call = Call::new(caller.clone(), method, String::new(), &[]);
+    let call = &call.to_answer_by(answer_by);
     let target = |name| Target { name, etag: "" };
     let active = target(&targets.active);
     let mine = WorkspaceId::parse("mine").unwrap();
@@ -251,6 +283,7 @@ async fn call(
         "ResetSecret" => management
             .reset_secret(call, active, || Ok(Duration::ZERO))
             .await
+            .and_then(|made| made.everywhere().map_err(Failure::from))
             .map(drop),
         "EndOverlap" => management
             .end_overlap(call, target(&targets.overlapping))
@@ -330,22 +363,21 @@ async fn a_caller_that_lost_its_authority_meanwhile_changes_nothing() {
         .map_err(Status::from)
         .unwrap();
     let hour = || Ok(Duration::from_hours(1));
-    management
+    let made = management
         .reset_secret(
             &scene.root("ResetSecret"),
             target(&targets.overlapping),
             hour,
         )
-        .await
-        .map_err(Status::from)
-        .unwrap();
+        .await;
+    made.map_err(Status::from).unwrap().with_laggards();
     let mine = WorkspaceId::parse("mine").unwrap();
 
     for (fate, after) in fates {
         for method in CALLS {
             let what = format!("{method} by a credential that is {fate}");
             if method == "UpdateWorkspace" && management.keyring.workspace(&mine).is_none() {
-                call(&scene, &scene.root, "CreateWorkspace", &targets)
+                call(&scene, &scene.root, "CreateWorkspace", &targets, None)
                     .await
                     .unwrap();
             }
@@ -357,7 +389,7 @@ async fn a_caller_that_lost_its_authority_meanwhile_changes_nothing() {
             let caller = caller(&scene.checker, &token).await.unwrap();
             let before = scene.management.keyring.applied();
             scene.before_the_next_commit(&key, after(&key));
-            let refused = call(&scene, &caller, method, &targets)
+            let refused = call(&scene, &caller, method, &targets, None)
                 .await
                 .expect_err(&what);
             assert_eq!(refused.code(), Code::Aborted, "{what}: {refused:?}");
@@ -365,7 +397,7 @@ async fn a_caller_that_lost_its_authority_meanwhile_changes_nothing() {
             assert_eq!(head, before.next(), "{what}: only the other change is made");
         }
     }
-    call(&scene, &scene.root, "DeleteWorkspace", &targets)
+    call(&scene, &scene.root, "DeleteWorkspace", &targets, None)
         .await
         .unwrap();
 }
@@ -391,17 +423,16 @@ async fn a_credential_in_force_changes_what_it_may() {
         .await
         .map_err(Status::from)
         .unwrap();
-    management
+    let made = management
         .reset_secret(&scene.root("ResetSecret"), target(name), hour)
-        .await
-        .map_err(Status::from)
-        .unwrap();
+        .await;
+    made.map_err(Status::from).unwrap().with_laggards();
     for method in CALLS {
         let may = PermissionSet::new(["*:keys.write", "*:workspaces.write"]);
         let (_, token) = scene.create(&WorkspaceId::system(), may).await;
         let caller = caller(&scene.checker, &token).await.unwrap();
         let before = scene.management.keyring.applied();
-        call(&scene, &caller, method, &targets).await.unwrap();
+        call(&scene, &caller, method, &targets, None).await.unwrap();
         let head = scene.store.head().await.unwrap();
         assert_eq!(head, before.next(), "{method}");
     }

@@ -19,8 +19,9 @@ use crate::{
     domain::name::KeyName,
     proto::v1::{
         ArchiveKeyRequest, DeleteKeyRequest, DisableKeyRequest, EnableKeyRequest,
-        EndOverlapRequest, Key, ResetSecretRequest, key::State,
+        EnableKeyResponse, EndOverlapRequest, Key, ResetSecretRequest, key::State,
     },
+    status::take_issued_key,
 };
 
 #[derive(Debug, Args)]
@@ -61,8 +62,13 @@ pub(super) async fn enable(args: &ChangeArgs, mut call: Call<'_, '_>) -> Result<
         etag: args.change.etag(),
         request_id: args.change.request_id(),
     };
-    let response = client.keys().enable_key(request).await?.into_inner();
-    changed(&response.key.unwrap_or_default(), &mut call)
+    let EnableKeyResponse {
+        key,
+        lagging_replicas,
+    } = client.keys().enable_key(request).await?.into_inner();
+    changed(&key.unwrap_or_default(), &mut call)?;
+    show::laggards(&lagging_replicas, call.console);
+    Ok(())
 }
 
 pub(super) async fn disable(args: &AskedArgs, mut call: Call<'_, '_>) -> Result<(), Failure> {
@@ -102,8 +108,16 @@ pub(super) async fn reset(args: &ResetArgs, mut call: Call<'_, '_>) -> Result<()
         etag,
         request_id: args.asked.change.request_id(),
     };
-    let issued = client.keys().reset_secret(request).await?.into_inner();
-    show::issued(&issued, call.client.output, call.console)
+    match client.keys().reset_secret(request).await {
+        Ok(response) => show::issued(&response.into_inner(), call.client.output, call.console),
+        Err(mut status) => {
+            // It is shown only now, whatever else is wrong.
+            if let Some(issued) = take_issued_key(&mut status) {
+                show::issued_in_error(&issued, call.client.output, call.console)?;
+            }
+            Err(status.into())
+        }
+    }
 }
 
 pub(super) async fn end_overlap(args: &AskedArgs, mut call: Call<'_, '_>) -> Result<(), Failure> {

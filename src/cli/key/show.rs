@@ -30,8 +30,51 @@ pub(in crate::cli) fn issued(
     format: Format,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
-    let written = write_issued(issued, format, console).and_then(|()| Ok(console.out.flush()?));
-    let Err(failure) = written else { return Ok(()) };
+    let table = issued
+        .key
+        .as_ref()
+        .map_or_else(Vec::new, |key| table(key, console));
+    show_once(issued, table, format, console)?;
+    laggards(&issued.lagging_replicas, console);
+    Ok(())
+}
+
+/// Writes the token of a reset that ended in an error. Of the key stands there only what is short.
+pub(in crate::cli) fn issued_in_error(
+    issued: &IssuedKey,
+    format: Format,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let table = issued.key.as_ref().map_or_else(Vec::new, |key| {
+        vec![
+            ["name".into(), key.name.clone()],
+            ["key id".into(), key.key_id.clone()],
+            ["display name".into(), or(key.display_name.clone(), "-")],
+            ["state".into(), key.state().as_str_name().to_owned()],
+        ]
+    });
+    show_once(issued, table, format, console)
+}
+
+/// Warns of the replicas that refuse a new or enabled key for now.
+pub(in crate::cli) fn laggards(names: &[String], console: &mut Console<'_>) {
+    if !names.is_empty() {
+        console.notice(&format!(
+            "warning: not yet in force on {}; the key is refused there until the replica has heard of it",
+            clean(&names.join(", "))
+        ));
+    }
+}
+
+fn show_once(
+    issued: &IssuedKey,
+    table: Vec<[String; 2]>,
+    format: Format,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let written = write_issued(issued, table, format, console);
+    let flushed = written.and_then(|()| Ok(console.out.flush()?));
+    let Err(failure) = flushed else { return Ok(()) };
     if !issued.replayed {
         let advice = format!(
             "the change was made but its token was not shown; make another: {}",
@@ -44,19 +87,16 @@ pub(in crate::cli) fn issued(
 
 fn write_issued(
     issued: &IssuedKey,
+    mut table: Vec<[String; 2]>,
     format: Format,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
     if issued.replayed {
-        return write_replayed(issued, format, console);
+        return write_replayed(issued, &table, format, console);
     }
     if format == Format::Json {
         return json(console.out, "IssuedKey", issued);
     }
-    let mut table = issued
-        .key
-        .as_ref()
-        .map_or_else(Vec::new, |key| table(key, console));
     table.push(["token".into(), issued.token.clone()]);
     table.push(["secret".into(), issued.secret.clone()]);
     rows(console.out, &table)?;
@@ -70,6 +110,7 @@ fn write_issued(
 /// A call that was repeated changes nothing more, and its token was shown to whoever made it first.
 fn write_replayed(
     issued: &IssuedKey,
+    table: &[[String; 2]],
     format: Format,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
@@ -84,11 +125,7 @@ fn write_replayed(
             console.notice(&told);
         }
         Format::Table => {
-            let table = issued
-                .key
-                .as_ref()
-                .map_or_else(Vec::new, |key| table(key, console));
-            rows(console.out, &table)?;
+            rows(console.out, table)?;
             writeln!(console.out, "\n{told}")?;
         }
     }

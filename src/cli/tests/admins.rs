@@ -318,3 +318,16 @@ async fn a_root_is_reset_over_the_admin_socket_alone() {
     }
     assert!(world.calls().is_empty());
 }
+
+/// Else a root is lost whenever a replica is.
+#[tokio::test]
+async fn the_token_of_a_root_that_is_not_in_force_everywhere_is_kept() {
+    let world = World::new();
+    world.fake.lock().key_pages = vec![vec![root(KEY_ID, "root")]];
+    world.fake.lock().unsettled = Some(Status::unavailable("not everywhere"));
+    let ran = world.run(&["root", "reset", "--yes"]).await;
+    assert_eq!(ran.status, 1, "{}", ran.err);
+    assert!(ran.err.contains("not everywhere"), "{}", ran.err);
+    let kept = std::fs::read_to_string(world.data_dir().join("root.token")).unwrap();
+    assert_eq!(kept.trim(), token());
+}

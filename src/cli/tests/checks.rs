@@ -28,6 +28,14 @@ async fn check_exits_by_the_decision() {
         "{call}"
     );
 
+    let ran = world
+        .run(&["check", &token, "--min-revision", "1.42"])
+        .await;
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    assert!(world.calls()[0].contains(r#"min_revision: "1.42""#));
+    let ran = world.run(&["check", &token, "--min-revision", "42"]).await;
+    assert_eq!(ran.status, 2, "{}", ran.err);
+
     world.fake.lock().deny = Some(Reason::KeyDisabled);
     let ran = world.run(&arguments).await;
     assert_eq!(ran.status, 3);

@@ -1,6 +1,7 @@
 //! A server that holds one key and one workspace, remembers what it was asked, and answers as it is told.
 
 mod audits;
+mod fleets;
 mod workspaces;
 
 use std::{
@@ -15,17 +16,22 @@ use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::{Request, Response, Status, transport::Server};
 
 use super::{KEY_ID, token};
-use crate::proto::v1::{
-    ArchiveKeyRequest, BatchCheckRequest, BatchCheckResponse, CheckRequest, CheckResponse,
-    CheckedKey, CreateKeyRequest, DeleteKeyRequest, DisableKeyRequest, EnableKeyRequest,
-    EnableKeyResponse, EndOverlapRequest, Event, GetKeyRequest, IssuedKey, Key, ListKeysRequest,
-    ListKeysResponse, ResetSecretRequest, UpdateKeyRequest, VerifyEventsResponse, Workspace,
-    audit_service_server::AuditServiceServer,
-    check_response::Reason,
-    check_service_server::{CheckService, CheckServiceServer},
-    key::State,
-    key_service_server::{KeyService, KeyServiceServer},
-    workspace_service_server::WorkspaceServiceServer,
+use crate::{
+    proto::v1::{
+        ArchiveKeyRequest, BatchCheckRequest, BatchCheckResponse, CheckRequest, CheckResponse,
+        CheckedKey, CreateKeyRequest, DeleteKeyRequest, DisableKeyRequest, EnableKeyRequest,
+        EnableKeyResponse, EndOverlapRequest, Event, GetKeyRequest, IssuedKey, Key,
+        ListKeysRequest, ListKeysResponse, Replica, ResetSecretRequest, UpdateKeyRequest,
+        VerifyEventsResponse, Workspace,
+        audit_service_server::AuditServiceServer,
+        check_response::Reason,
+        check_service_server::{CheckService, CheckServiceServer},
+        fleet_service_server::FleetServiceServer,
+        key::State,
+        key_service_server::{KeyService, KeyServiceServer},
+        workspace_service_server::WorkspaceServiceServer,
+    },
+    status::with_issued_key,
 };
 
 #[derive(Clone, Default)]
@@ -50,10 +56,17 @@ pub(super) struct Inner {
     /// Ends an export after its pieces.
     pub(super) export_fails: Option<Status>,
     pub(super) verified: VerifyEventsResponse,
+    pub(super) replicas: Vec<Replica>,
+    /// The deadlines that were sent, as `grpc-timeout` writes them.
+    pub(super) timeouts: Vec<String>,
     /// The settings of the last Check; a request's Debug does not show them.
     pub(super) settings: BTreeMap<String, String>,
     /// Refuses every call.
     pub(super) refuse: Option<Status>,
+    /// The error that a reset ends with, beside its secret.
+    pub(super) unsettled: Option<Status>,
+    /// The replicas that a created or enabled key has not reached.
+    pub(super) laggards: Vec<String>,
     /// Why Check denies; it allows if absent.
     pub(super) deny: Option<Reason>,
 }
@@ -120,6 +133,7 @@ impl Fake {
             .add_service(CheckServiceServer::new(self.clone()))
             .add_service(WorkspaceServiceServer::new(self.clone()))
             .add_service(AuditServiceServer::new(self.clone()))
+            .add_service(FleetServiceServer::new(self.clone()))
     }
 
     fn note<T: std::fmt::Debug>(&self, request: &Request<T>) -> Result<Key, Status> {
@@ -161,6 +175,7 @@ impl Fake {
             key: Some(key),
             token: token(),
             secret: "the-secret".into(),
+            lagging_replicas: self.lock().laggards.clone(),
             replayed: false,
         })
     }
@@ -232,8 +247,12 @@ impl KeyService for Fake {
         &self,
         request: Request<EnableKeyRequest>,
     ) -> Result<Response<EnableKeyResponse>, Status> {
-        self.note(&request)
-            .map(|key| Response::new(EnableKeyResponse { key: Some(key) }))
+        self.note(&request).map(|key| {
+            Response::new(EnableKeyResponse {
+                key: Some(key),
+                lagging_replicas: self.lock().laggards.clone(),
+            })
+        })
     }
 
     async fn disable_key(
@@ -251,7 +270,11 @@ impl KeyService for Fake {
         &self,
         request: Request<ResetSecretRequest>,
     ) -> Result<Response<IssuedKey>, Status> {
-        self.note(&request).map(|key| self.issued(key))
+        let issued = self.note(&request).map(|key| self.issued(key))?;
+        match self.lock().unsettled.clone() {
+            Some(status) => Err(with_issued_key(&status, issued.get_ref())),
+            None => Ok(issued),
+        }
     }
 
     async fn end_overlap(

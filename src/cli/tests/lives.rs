@@ -1,7 +1,69 @@
 //! The life of a key: overlaps, archives, settings, and calls that may be repeated.
 
+use tonic::Code;
+
 use super::*;
-use crate::proto::v1::SecretInfo;
+use crate::{
+    proto::v1::{ErrorReason, SecretInfo},
+    status::status_with,
+};
+
+/// The old secret is dead, and the new one is shown only now.
+#[tokio::test]
+async fn a_reset_that_is_not_in_force_everywhere_shows_its_token_and_fails() {
+    let world = World::new();
+    world.fake.lock().unsettled = Some(status_with(
+        Code::Unavailable,
+        ErrorReason::CommittedNotFleetWide,
+        "committed as 1.7, but not in force on every replica; waiting for b",
+        [
+            ("revision", "1.7".to_owned()),
+            ("waiting_for", "b".to_owned()),
+        ],
+    ));
+    let reset = ["key", "reset", KEY_ID, "--yes"];
+    let ran = world.run(&reset).await;
+    assert_eq!(ran.status, 1, "{}", ran.err);
+    assert_eq!(ran.out.matches(&token()).count(), 1, "{}", ran.out);
+    assert!(ran.out.contains("the-secret"), "{}", ran.out);
+    for says in [
+        "waiting for b [COMMITTED_NOT_FLEET_WIDE]",
+        "another reset would replace",
+    ] {
+        assert!(ran.err.contains(says), "{}", ran.err);
+    }
+    assert!(!ran.err.contains(&token()) && !ran.err.contains("the-secret"));
+    let ran = world
+        .run(&[&reset[..], &["--output", "json"]].concat())
+        .await;
+    assert_eq!(ran.status, 1, "{}", ran.err);
+    let issued: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(issued["token"], token());
+}
+
+#[tokio::test]
+async fn replicas_that_have_not_heard_of_a_key_are_named() {
+    let world = World::new();
+    for arguments in [
+        &["key", "create", "--name", "a"][..],
+        &["key", "enable", KEY_ID],
+        &["admin", "create", "--role", "auditor", "--name", "n"],
+    ] {
+        world.fake.lock().laggards = Vec::new();
+        let ran = world.run(arguments).await;
+        assert_eq!(ran.status, 0, "{arguments:?}: {}", ran.err);
+        assert!(!ran.err.contains("warning"), "{}", ran.err);
+        world.fake.lock().laggards = vec!["b".into(), "c\u{1b}[2J".into()];
+        let ran = world.run(arguments).await;
+        assert_eq!(ran.status, 0, "{arguments:?}: {}", ran.err);
+        assert!(
+            ran.err
+                .contains("warning: not yet in force on b, c\u{fffd}[2J;"),
+            "{}",
+            ran.err
+        );
+    }
+}
 
 #[tokio::test]
 async fn a_reset_may_overlap() {

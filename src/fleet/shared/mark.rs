@@ -6,8 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::JoinError;
+use super::{JoinError, Lost};
 use crate::domain::id::Revision;
+
+/// Where every store begins.
+const BEGINNING: Revision = Revision {
+    epoch: 1,
+    number: 0,
+};
 
 /// A store's id and the last revision that was in force here.
 pub(super) struct Mark {
@@ -64,6 +70,19 @@ impl Mark {
     }
 }
 
+/// Notes that a data directory is of this store, of which nothing is in force there yet.
+pub(in crate::fleet) async fn claim(path: PathBuf, store: &str) -> Result<(), JoinError> {
+    let mut mark = Mark::open(path).await?;
+    match &mark.noted {
+        None => mark.note(store, BEGINNING).await,
+        Some((known, _)) if known == store => Ok(()),
+        Some((known, _)) => Err(JoinError::Lost(Lost::Other {
+            found: store.to_owned(),
+            known: known.clone(),
+        })),
+    }
+}
+
 fn parse(text: &str) -> Option<(String, Revision)> {
     let (store, revision) = text.strip_suffix('\n')?.split_once(' ')?;
     let is_id = store.len() == 32 && store.bytes().all(|b| b.is_ascii_hexdigit());
@@ -87,6 +106,31 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_directory_is_of_one_store() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("redis.mark");
+        let (one, other) = ("1".repeat(32), "2".repeat(32));
+        for _ in 0..2 {
+            claim(path.clone(), &one).await.unwrap();
+        }
+        assert!(matches!(
+            claim(path.clone(), &other).await,
+            Err(JoinError::Lost(Lost::Other { .. }))
+        ));
+        let mut mark = Mark::open(path.clone()).await.unwrap();
+        assert_eq!(mark.known("found"), (one.as_str(), BEGINNING));
+        let at = BEGINNING.next();
+        mark.note(&one, at).await.unwrap();
+        claim(path.clone(), &one).await.unwrap();
+        let mark = Mark::open(path).await.unwrap();
+        assert_eq!(
+            mark.known("found"),
+            (one.as_str(), at),
+            "it is not put back"
+        );
+    }
 
     #[tokio::test]
     async fn what_was_noted_is_known_at_the_next_start() {

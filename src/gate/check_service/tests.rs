@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -15,22 +15,25 @@ use super::*;
 use crate::{
     domain::{
         id::TokenPrefix,
+        key::{Key, KeyRecord},
         setting::{Declaration, Declarations, Kind},
         time::Timestamp,
         workspace::Workspace,
     },
     gate::{
+        catch_up::{CatchUp, NotReached},
         checker::Parts,
         clock::{Boottime, Now},
         keyring::KeyringWriter,
         lease::Lease,
         metrics::CheckMetrics,
-        testing::{Gate, at, key},
+        testing::{Gate, StaysBehind, at, key},
         verify::VerifyPool,
     },
     proto::v1::{
         check_service_client::CheckServiceClient, check_service_server::CheckServiceServer,
     },
+    store::{Change, RecordId, Stored},
 };
 
 /// A clock with a defect that a test can switch on.
@@ -62,6 +65,7 @@ async fn a_panic_in_a_decision_is_one_internal_error_and_nothing_else() {
             broken: broken.clone(),
         }),
         verify: Arc::new(VerifyPool::new(tokio::runtime::Handle::current()).unwrap()),
+        catch_up: Arc::new(StaysBehind),
     };
     let checker = Checker::new(Arc::new(parts), CheckMetrics::default().recorder());
     let api = CheckApi::new(checker, WorkspaceChoice::Default);
@@ -218,4 +222,193 @@ async fn settings_go_in_and_come_out() {
     let answer = ask(&pairs(most + 1, "1")).await;
     assert_eq!(answer.reason(), ReasonCode::InvalidRequest);
     assert_eq!((answer.allowed, answer.key), (false, None));
+}
+
+/// Gets further along as the test says.
+#[derive(Clone)]
+struct Scripted {
+    asked: Arc<Mutex<Vec<Revision>>>,
+    /// What happens when it is asked.
+    reach: Arc<Mutex<Reach>>,
+}
+
+type Reach = Box<dyn FnMut() -> Result<(), NotReached> + Send>;
+
+#[tonic::async_trait]
+impl CatchUp for Scripted {
+    async fn reach(&self, revision: Revision) -> Result<(), NotReached> {
+        tokio::task::yield_now().await;
+        self.asked.lock().unwrap().push(revision);
+        (self.reach.lock().unwrap())()
+    }
+}
+
+impl Scripted {
+    fn new(reach: impl FnMut() -> Result<(), NotReached> + Send + 'static) -> Self {
+        Self {
+            asked: Arc::default(),
+            reach: Arc::new(Mutex::new(Box::new(reach))),
+        }
+    }
+
+    fn then(&self, reach: impl FnMut() -> Result<(), NotReached> + Send + 'static) {
+        *self.reach.lock().unwrap() = Box::new(reach);
+    }
+
+    fn asked(&self) -> usize {
+        std::mem::take(&mut *self.asked.lock().unwrap()).len()
+    }
+}
+
+fn at_least(token: &str, min_revision: impl ToString) -> CheckRequest {
+    CheckRequest {
+        credential: token.into(),
+        min_revision: min_revision.to_string(),
+        ..CheckRequest::default()
+    }
+}
+
+#[track_caller]
+fn refused_with(status: &Status, code: Code, reason: &str) {
+    let info = status.get_details_error_info().expect("an ErrorInfo");
+    assert_eq!((status.code(), &*info.reason), (code, reason), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_revision_that_is_in_force_here_is_not_asked_for() {
+    let catch_up = Scripted::new(|| Err(NotReached::Behind));
+    let mut gate = Gate::with_catch_up(Arc::new(catch_up.clone()));
+    let token = gate.put_new(key());
+    let api = CheckApi::new(gate.checker.clone(), WorkspaceChoice::Default);
+    let ask = async |revision: &str| {
+        let asked = api.check(Request::new(at_least(&token, revision))).await;
+        asked.unwrap().into_inner()
+    };
+    let answer = ask("").await;
+    assert!(answer.allowed);
+    for revision in ["0.9", "1.0", "1.1", &answer.revision] {
+        assert!(ask(revision).await.allowed, "{revision}");
+    }
+    for malformed in [
+        "x",
+        "1",
+        "1.",
+        ".1",
+        "1.2.3",
+        " 1.1",
+        "1.1 ",
+        "-1.1",
+        "+1.1",
+        "1.-1",
+        "1,1",
+        "99999999999999999999.1",
+    ] {
+        let answer = ask(malformed).await;
+        assert_eq!(answer.reason(), ReasonCode::InvalidRequest, "{malformed}");
+        assert!(!answer.allowed, "{malformed}");
+    }
+    assert_eq!(catch_up.asked(), 0);
+}
+
+#[tokio::test]
+async fn what_is_decided_takes_the_revision_into_account_or_nothing_is() {
+    let catch_up = Scripted::new(|| Err(NotReached::Behind));
+    let mut gate = Gate::with_catch_up(Arc::new(catch_up.clone()));
+    let key = key();
+    let token = gate.put_new(key.clone());
+    let next = gate.next_revision();
+    let api = CheckApi::new(gate.checker.clone(), WorkspaceChoice::Default);
+    let ask = async || api.check(Request::new(at_least(&token, next))).await;
+
+    let behind = ask().await.unwrap_err();
+    refused_with(&behind, Code::Unavailable, "REPLICA_BEHIND");
+    catch_up.then(|| Err(NotReached::Ahead));
+    let ahead = ask().await.unwrap_err();
+    refused_with(&ahead, Code::FailedPrecondition, "REVISION_AHEAD");
+    // Its word alone is not taken.
+    catch_up.then(|| Ok(()));
+    let lied = ask().await.unwrap_err();
+    refused_with(&lied, Code::Unavailable, "REPLICA_BEHIND");
+    assert_eq!(catch_up.asked(), 3);
+
+    // The lease is the first question, and it is asked again.
+    gate.lease.fence();
+    let fenced = ask().await.unwrap_err();
+    refused_with(&fenced, Code::Unavailable, "REPLICA_FENCED");
+    assert_eq!(catch_up.asked(), 0);
+    gate.lease.extend(Boottime(u64::MAX));
+
+    // The change that it waits for disables the key, and one after it ends the lease.
+    let (lease, mut writer) = (gate.lease.clone(), gate.keyring);
+    let record = KeyRecord {
+        key: Key {
+            disabled: true,
+            ..key
+        },
+        secrets: Vec::new(),
+        revision: next,
+    };
+    let mut change = Some(Change {
+        after: next,
+        revision: next,
+        records: vec![(RecordId::Key(record.key.id), Stored::Key(Box::new(record)))],
+    });
+    let mut fence = true;
+    catch_up.then(move || {
+        if std::mem::take(&mut fence) {
+            lease.fence();
+        }
+        change
+            .take()
+            .into_iter()
+            .for_each(|change| writer.apply(change));
+        Ok(())
+    });
+    let fenced = ask().await.unwrap_err();
+    refused_with(&fenced, Code::Unavailable, "REPLICA_FENCED");
+    gate.lease.extend(Boottime(u64::MAX));
+    let answer = ask().await.unwrap().into_inner();
+    assert_eq!(
+        answer.reason(),
+        ReasonCode::InvalidCredential,
+        "its secret is gone"
+    );
+    assert_eq!(answer.revision, next.to_string());
+    assert_eq!(catch_up.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_batch_waits_once_for_a_revision_that_does_not_come() {
+    let catch_up = Scripted::new(|| Err(NotReached::Behind));
+    let mut gate = Gate::with_catch_up(Arc::new(catch_up.clone()));
+    let token = gate.put_new(key());
+    let next = gate.next_revision();
+    let api = CheckApi::new(gate.checker.clone(), WorkspaceChoice::Default);
+    for reached in [NotReached::Behind, NotReached::Ahead] {
+        catch_up.then(move || Err(reached));
+        let checks = vec![
+            at_least(&token, next),
+            at_least(&token, ""),
+            at_least(&token, next),
+            at_least(&token, next.next()),
+            at_least(&token, "1.1"),
+            at_least(&token, "x"),
+        ];
+        let batch = Request::new(BatchCheckRequest { checks });
+        let results = api.batch_check(batch).await.unwrap().into_inner().results;
+        let reasons: Vec<_> = results.iter().map(CheckResponse::reason).collect();
+        assert_eq!(
+            reasons,
+            [
+                ReasonCode::Undecided,
+                ReasonCode::Ok,
+                ReasonCode::Undecided,
+                ReasonCode::Undecided,
+                ReasonCode::Ok,
+                ReasonCode::InvalidRequest,
+            ]
+        );
+        assert_eq!(results[2], undecided_item());
+        assert_eq!(catch_up.asked(), 1, "{reached:?}");
+    }
 }

@@ -28,6 +28,7 @@ fn question(credential: &str) -> Question<'_> {
         source: None,
         settings: &NO_SETTINGS,
         labels: NOTHING,
+        min_revision: None,
     }
 }
 

@@ -101,9 +101,7 @@ impl Core {
             return Err(nonsense("an answer"));
         };
         let (store, head) = (text(store)?, text(head)?);
-        if self.adopted().is_some_and(|own| own.store != store) {
-            return Err(nonsense("another store's id"));
-        }
+        self.check_store(&store)?;
         // An array from a script ends before the first nil.
         let known = match rest.next() {
             None | Some(Value::Nil) => return Ok(None),

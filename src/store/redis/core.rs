@@ -221,6 +221,23 @@ impl Core {
         Ok(self.read_roll(false).await?.standing)
     }
 
+    /// Where the adopted store stands, in whatever epoch; if none was adopted, whichever is there.
+    pub(super) async fn own_standing(&self) -> Answered<Standing> {
+        let standing = self.standing().await?;
+        self.check_store(&standing.history.store)?;
+        Ok(standing)
+    }
+
+    /// Refuses what is of another store than the adopted one.
+    pub(super) fn check_store(&self, found: &str) -> Answered<()> {
+        match self.adopted() {
+            Some(own) if own.store != found => Err(StoreError::Failed(
+                "another store stands in its place".to_owned(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) async fn roll(&self) -> Answered<Roll> {
         self.read_roll(true).await
     }

@@ -29,7 +29,7 @@ pub(super) async fn events(
     direction: Direction,
 ) -> Answered<mpsc::Receiver<Answered<Vec<FoundEvent>>>> {
     // As of now: what is committed from here on is not told.
-    let head = core.standing().await?.head;
+    let head = core.own_standing().await?.head;
     let (sender, portions) = mpsc::channel(PORTIONS);
     tokio::spawn(async move {
         if let Err(error) = read(&core, head, after, direction, &sender).await {

@@ -14,7 +14,7 @@ use std::{
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, FromRedisValue,
     IntoConnectionInfo as _, Pipeline, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo,
-    RedisError, TlsCertificates, Value, aio::MultiplexedConnection,
+    RedisError, TlsCertificates, Value, aio::MultiplexedConnection, io::tcp::socket2::TcpKeepalive,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -26,6 +26,8 @@ use crate::{
 
 /// How long one command may take that is sent again and again.
 pub(super) const SHORT: Duration = Duration::from_secs(1);
+/// How long one command may take that reads a part of the log.
+pub(super) const PAGE: Duration = Duration::from_secs(3);
 /// How long one command may take that reads much.
 pub(super) const LONG: Duration = Duration::from_secs(10);
 
@@ -133,7 +135,10 @@ impl Dialer {
             }
         };
         let info = address.into_connection_info().map(|info| {
-            let tcp = info.tcp_settings().clone().set_nodelay(true);
+            // An idle connection is kept open by what lies between.
+            let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(15));
+            let tcp = info.tcp_settings().clone();
+            let tcp = tcp.set_nodelay(true).set_keepalive(keepalive);
             info.set_redis_settings(redis).set_tcp_settings(tcp)
         });
         let client = match certificates {
@@ -256,12 +261,11 @@ impl Link {
         let deadline = Instant::now() + limit;
         let mut fresh = false;
         loop {
-            let hash = match self.hash(script) {
-                Some(hash) => hash,
-                None => {
-                    fresh = true;
-                    self.load(script, deadline).await?
-                }
+            let hash = if let Some(hash) = self.hash(script) {
+                hash
+            } else {
+                fresh = true;
+                self.load(script, deadline).await?
             };
             let mut call = redis::cmd("EVALSHA");
             call.arg(hash).arg(keys.len()).arg(keys).arg(args);
@@ -322,7 +326,7 @@ impl Link {
             if push.kind == PushKind::Disconnection {
                 closed.store(true, Ordering::Relaxed);
             }
-            hear(&listener, push);
+            hear(listener.as_ref(), push);
             Ok::<_, ()>(())
         };
         // Every command has a limit of its own.
@@ -381,7 +385,7 @@ impl Link {
     }
 }
 
-fn hear(listener: &Option<Listener>, push: PushInfo) {
+fn hear(listener: Option<&Listener>, push: PushInfo) {
     let Some(listener) = listener else {
         return;
     };

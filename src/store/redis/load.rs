@@ -42,10 +42,7 @@ pub(super) async fn load(core: Arc<Core>) -> Answered<mpsc::Receiver<Answered<Po
         return Err(absent());
     }
     let standing = found(rest.into_iter().next().ok_or(nonsense("a standing"))?)?;
-    let store = &standing.standing.history.store;
-    if core.adopted().is_some_and(|own| own.store != *store) {
-        return Err(StoreError::Failed("it is another store".to_owned()));
-    }
+    core.check_store(&standing.standing.history.store)?;
     let (sender, portions) = mpsc::channel(PORTIONS);
     let loading = Loading {
         link,

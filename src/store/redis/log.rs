@@ -12,7 +12,7 @@ use super::{
     Answered,
     core::Core,
     layout::{revision_of_id, stream_id},
-    link::{Failure, LONG, Link, SHORT},
+    link::{Failure, Link, PAGE, SHORT},
     scripts::LOG,
     standing::{absent, nonsense, parts, revision, text},
 };
@@ -107,7 +107,7 @@ fn page(answer: Value) -> Answered<Page> {
 /// The changes after a revision, a page of them.
 pub(super) async fn after(link: &Link, core: &Core, from: Revision) -> Result<Page, Unread> {
     let start = format!("({}", stream_id(from));
-    range(link, core, start, "+".to_owned(), LONG).await
+    range(link, core, start, "+".to_owned(), PAGE).await
 }
 
 /// What stands in the log where a commit of ours should.
@@ -154,9 +154,7 @@ pub(super) async fn follow(
 ) -> Answered<mpsc::UnboundedReceiver<Change>> {
     let wakes = core.signals.wake.subscribe();
     let page = after(&core.reader, core, from).await?;
-    if core.adopted().is_some_and(|own| own.store != page.store) {
-        return Err(StoreError::Failed("it is another store".to_owned()));
-    }
+    core.check_store(&page.store)?;
     let (sender, changes) = mpsc::unbounded_channel();
     let mut follower = Follower {
         core: core.clone(),

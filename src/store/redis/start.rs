@@ -117,9 +117,9 @@ impl RedisStore {
     /// If there is none, or the server does not promise what a store needs.
     pub async fn connect(settings: &RedisSettings, name: &str) -> Result<Self, RedisStartError> {
         let (opening, store) = open(settings, name).await?;
-        match store.read_standing().await {
-            Ok(Some(_)) => Ok(store),
-            Ok(None) => Err(RedisStartError::NotMade {
+        match store.is_made().await {
+            Ok(true) => Ok(store),
+            Ok(false) => Err(RedisStartError::NotMade {
                 address: opening.address,
                 namespace: settings.namespace.clone(),
             }),
@@ -175,15 +175,16 @@ impl RedisStore {
         Ok((store, is_new))
     }
 
-    async fn read_standing(&self) -> Result<Option<()>, StoreError> {
+    /// True if a store stands there, and makes sense.
+    async fn is_made(&self) -> Result<bool, StoreError> {
         let mut look = redis::cmd("HGET");
         look.arg(self.core.layout.ctl()).arg("store");
         let store: Option<String> = self.core.commands.command(&look, LONG).await?;
         if store.is_none() {
-            return Ok(None);
+            return Ok(false);
         }
         self.core.standing().await?;
-        Ok(Some(()))
+        Ok(true)
     }
 }
 
@@ -245,7 +246,7 @@ async fn open(
     connected.map_err(|failure| opening.unreachable(failure))?;
     let (open, watched) = watch::channel(());
     tokio::spawn(core.clone().keep_connected(watched));
-    let store = RedisStore { core, _open: open };
+    let store = RedisStore { core, open };
     Ok((opening, store))
 }
 
