@@ -126,7 +126,7 @@ impl Fleet {
             Step::ScanAgain(slot) => Self::scan_again(world, slot)?,
             Step::EndResync(slot) => self.end_resync(world, slot)?,
             Step::Crash(slot) => Self::crash(world, slot)?,
-            Step::BeginBoot(slot) => Self::begin_boot(world, slot)?,
+            Step::BeginBoot(slot) => self.begin_boot(world, slot)?,
             Step::Scan(slot) => Self::scan(world, slot)?,
             Step::EndBoot(slot) => self.end_boot(world, slot)?,
             Step::Fence(slot) => self.fence(world, slot)?,
@@ -246,7 +246,7 @@ pub fn longest_lease(shortened: bool) -> u8 {
 }
 
 fn replica(role: Role, data: &Data) -> Replica {
-    let runs = !matches!(role, Role::Nobody | Role::Joins);
+    let runs = !matches!(role, Role::Nobody | Role::Joins | Role::JoinsAndWrites);
     let nothing = Record {
         revision: 0,
         denied: true,
@@ -313,8 +313,9 @@ fn steps(scenario: &Scenario, variant: Variant) -> Vec<Step> {
         }
     };
     for (slot, role) in scenario.roles.into_iter().enumerate() {
-        let writes = matches!(role, Role::Writes | Role::Both);
-        let answers = matches!(role, Role::Answers | Role::Both | Role::Joins);
+        let joins = matches!(role, Role::Joins | Role::JoinsAndWrites);
+        let writes = matches!(role, Role::Writes | Role::Both | Role::JoinsAndWrites);
+        let answers = joins || matches!(role, Role::Answers | Role::Both);
         add(
             writes,
             &[
@@ -355,7 +356,7 @@ fn steps(scenario: &Scenario, variant: Variant) -> Vec<Step> {
         );
         add(answers && budget.crashes > 0, &[Step::Crash(slot)]);
         add(
-            answers && (budget.crashes > 0 || role == Role::Joins),
+            answers && (budget.crashes > 0 || joins),
             &[Step::BeginBoot(slot), Step::Scan(slot), Step::EndBoot(slot)],
         );
         add(

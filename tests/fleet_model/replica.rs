@@ -4,8 +4,8 @@ use crate::{
     model::{Fleet, goes_on, longest_lease},
     scenario::{Sight, Variant},
     state::{
-        CheckStage, History, Kind, LEASE, LIVES, Phase, Record, Renewal, RenewalStage, Replica,
-        Resync, Revision, Stray, World,
+        CheckStage, History, Kind, LEASE, LIVES, LONGEST_LEASE, Phase, Record, Renewal,
+        RenewalStage, Replica, Resync, Revision, Stray, World,
     },
 };
 
@@ -319,7 +319,7 @@ impl Fleet {
     }
 
     /// Finds the right history and notes its head.
-    pub fn begin_boot(world: &mut World, slot: usize) -> Option<()> {
+    pub fn begin_boot(&self, world: &mut World, slot: usize) -> Option<()> {
         let history = world.data.history;
         let head = world.data.head();
         let replica = &mut world.replicas[slot];
@@ -328,7 +328,14 @@ impl Fleet {
         if replica.phase != Phase::Off || !is_right {
             return None;
         }
-        replica.begin_history(history, 0);
+        // It knows of this epoch only now, and there may be leases of the one before.
+        let is_settled = world.data.settled == history.epoch;
+        let unsettled = if is_settled || self.is(Variant::SettledByAJoiner) {
+            0
+        } else {
+            LONGEST_LEASE
+        };
+        replica.begin_history(history, unsettled);
         replica.phase = Phase::Booting {
             head,
             scanned: None,

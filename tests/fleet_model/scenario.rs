@@ -15,6 +15,8 @@ pub enum Role {
     Answers,
     /// Answers and writes.
     Both,
+    /// The same, once it has booted.
+    JoinsAndWrites,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -96,13 +98,13 @@ pub enum Variant {
     RenewedAfterFenced,
     AcknowledgementsAfterOpening,
     SettledWithoutDrift,
+    SettledByAJoiner,
     AdoptedSilently,
     /// Neither counts its writer a commit as known that was not applied, nor does the barrier ask where its epoch ended.
     CommitForgotten,
-    RollOfARestartedServer,
 }
 
-use Role::{Answers, Both, Joins, Nobody, Writes};
+use Role::{Answers, Both, Joins, JoinsAndWrites, Nobody, Writes};
 
 const NONE: Budget = Budget {
     denials: 0,
@@ -275,10 +277,10 @@ pub const OVERLAP: Scenario = Scenario {
     ..BARRIER
 };
 
-/// Redis restarts with its data.
+/// Redis restarts with its data, before or after a writer joins that knows nothing of what was before.
 pub const EPOCHS: Scenario = Scenario {
     name: "epochs",
-    roles: [Both, Answers, Nobody],
+    roles: [JoinsAndWrites, Answers, Nobody],
     rates: DRIFTING,
     reapers: &[],
     budget: Budget {
@@ -287,6 +289,7 @@ pub const EPOCHS: Scenario = Scenario {
         ..NONE
     },
     sights: &[
+        Sight::Booted,
         Sight::EpochOpened,
         Sight::EpochAdopted,
         Sight::LeaseInLaterEpoch,
@@ -380,13 +383,14 @@ pub const LIFE_DEEP: Scenario = Scenario {
         crashes: 1,
         resyncs: 1,
         leaves: 1,
+        strays: 1,
         ..NONE
     },
     ..LIFE
 };
 
 pub const EPOCHS_DEEP: Scenario = Scenario {
-    roles: [Both, Answers, Joins],
+    roles: [Writes, Answers, Joins],
     ..EPOCHS
 };
 

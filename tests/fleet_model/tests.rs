@@ -74,9 +74,9 @@ caught! {
 // What Redis does.
 caught! {
     acknowledgements_right_after_an_opening_are_caught: EPOCHS, AcknowledgementsAfterOpening;
+    one_that_joins_and_settles_at_once_is_caught: EPOCHS, SettledByAJoiner;
     settling_without_drift_is_caught: EPOCHS, SettledWithoutDrift;
     another_store_adopted_silently_is_caught: REPLACED, AdoptedSilently;
     lost_changes_adopted_silently_are_caught: LOSSES, AdoptedSilently;
     a_commit_that_is_forgotten_is_caught: LOSSES, CommitForgotten;
-    a_roll_of_a_restarted_server_is_caught: LOSSES, RollOfARestartedServer;
 }

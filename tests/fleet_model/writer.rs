@@ -1,7 +1,7 @@
 //! Who changes the key, and who watches for the silent.
 
 use crate::{
-    model::{Fleet, longest_lease},
+    model::{Fleet, goes_on, longest_lease},
     scenario::{Sight, Variant},
     state::{Call, Kind, LIVES, Phase, Revision, SLOTS, Watch, World, epoch_of},
 };
@@ -154,12 +154,11 @@ impl Fleet {
         let history = data.history;
         let settled =
             data.settled == history.epoch || self.is(Variant::AcknowledgementsAfterOpening);
-        let holds = epoch_of(revision) == history.epoch
-            || self.is(Variant::CommitForgotten)
-            || data.opened_after(epoch_of(revision) + 1) >= revision;
-        let is_ours = Self::takes(world, replica.history)
-            || self.is(Variant::RollOfARestartedServer) && history == replica.history;
-        if call.acknowledged || !is_ours || !settled || !holds {
+        let holds =
+            self.is(Variant::CommitForgotten) || goes_on(replica.history.store, revision, data);
+        // Whether the writer has adopted this history makes no difference to who has acknowledged in it.
+        let is_live = history.server == world.server;
+        if call.acknowledged || !is_live || !settled || !holds {
             return None;
         }
         let asked_before = self.is(Variant::MembersBeforeCommit);

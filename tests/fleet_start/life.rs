@@ -204,3 +204,27 @@ async fn a_revision_is_awaited_until_the_deadline_and_no_longer() {
     assert_eq!(ran.code, 0, "{}", ran.err);
     second.await.expect("the second key");
 }
+
+/// Once every lease must have run out, what was committed is in force everywhere; what may never have been is not.
+#[test]
+fn a_revision_that_is_not_known_to_be_there_is_not_in_force_by_the_passing_of_time() {
+    let Ok(redis) = RedisServer::start(&[]) else {
+        return;
+    };
+    let dir = scratch();
+    let data = dir.path().join("a");
+    made(&redis, &data, &["--lease", "1s"]);
+    let server = replica(&redis, &data).start();
+    redis.pause();
+    let mut command = portcullis(&["fleet", "await", "1.999", "--timeout", "5s", "--data-dir"]);
+    command.arg(&data);
+    let ran = run(command);
+    assert_eq!(ran.code, 1, "{}", ran.out);
+    assert!(
+        ran.err.contains("UNAVAILABLE") || ran.err.contains("COMMITTED_NOT_FLEET_WIDE"),
+        "{}",
+        ran.err
+    );
+    redis.resume();
+    drop(server);
+}
