@@ -144,6 +144,16 @@ impl Fleet {
         }
     }
 
+    /// How much of its memory the store uses, in thousandths, as seen within the last minute; 0: that is unknown, or it has no
+    /// limit.
+    #[must_use]
+    pub fn store_fullness(&self) -> u64 {
+        match &self.0 {
+            Kind::Alone(_) => 0,
+            Kind::Member(member) => member.store_fullness(),
+        }
+    }
+
     /// Stops answering, then takes this replica out of the fleet, so that nobody waits for it.
     pub async fn leave(&self) {
         match &self.0 {

@@ -288,6 +288,12 @@ impl Management {
         self.tally.mutations()
     }
 
+    /// How full a shared store's memory is, for metrics.
+    #[must_use]
+    pub fn store_fullness(&self) -> u64 {
+        self.fleet.store_fullness()
+    }
+
     /// Waits for a change to be in force everywhere, by how they ended, for metrics.
     #[must_use]
     pub fn barriers(&self) -> [(&'static str, u64); 3] {

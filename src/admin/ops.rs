@@ -25,6 +25,7 @@ use prometheus_client::{
 use super::mutation::Management;
 use crate::gate::{
     checker::Parts,
+    clock::Clock as _,
     metrics::{BUCKETS_NANOS, CheckMetrics},
 };
 
@@ -187,7 +188,7 @@ impl Collector for Sources {
                 .encode_counter::<NoLabels, u64, f64>(&count, None)?;
         }
 
-        let fenced = u64::from(parts.lease.is_fenced());
+        let fenced = u64::from(parts.lease.deadline() <= parts.clock.now().boottime);
         let gauges = [
             (
                 "portcullis_argon2_queue",
@@ -213,6 +214,11 @@ impl Collector for Sources {
                 "portcullis_fenced",
                 "1 while this replica may not answer",
                 fenced,
+            ),
+            (
+                "portcullis_store_memory_used_permille",
+                "Thousandths of its memory that a shared store uses; 0: unknown, or without a limit",
+                management.store_fullness(),
             ),
         ];
         for (name, help, value) in gauges {

@@ -49,7 +49,7 @@ pub enum RedisAddress {
         host: String,
         /// The port.
         port: u16,
-        /// Certificates that sign the server's, in a PEM file; `None`: the system's.
+        /// Certificates that sign the server's, in a PEM file; `None`: the public authorities that browsers trust.
         ca: Option<PathBuf>,
         /// The client's certificate chain and its key, in PEM files.
         client: Option<(PathBuf, PathBuf)>,

@@ -12,7 +12,10 @@ mod spans;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, PoisonError, atomic::AtomicU64},
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -79,6 +82,8 @@ struct Parts {
     id: String,
     /// How long one renewal lasts: the same for all the fleet.
     length: Duration,
+    /// How full the store's memory was when it was looked at, in thousandths; 0: unknown, or without a limit.
+    fullness: AtomicU64,
     /// Counts the renewals that failed.
     troubles: AtomicU64,
     /// The latest revision that the store is known to have had.
@@ -123,6 +128,7 @@ impl Member {
         let parts = Arc::new(Parts {
             id: standing.history.store.clone(),
             length: standing.lease,
+            fullness: AtomicU64::new(0),
             troubles: AtomicU64::new(0),
             heard: std::sync::Mutex::new(*applied.borrow()),
             store,
@@ -178,6 +184,11 @@ impl Member {
             .collect();
         replicas.sort_by(|a, b| (&a.name, &a.incarnation).cmp(&(&b.name, &b.incarnation)));
         Ok(replicas)
+    }
+
+    /// Thousandths of its memory that the store uses; 0: unknown, or without a limit.
+    pub(super) fn store_fullness(&self) -> u64 {
+        self.parts.fullness.load(Ordering::Relaxed)
     }
 
     pub(super) async fn reach(&self, revision: Revision) -> Result<(), NotReached> {

@@ -114,6 +114,10 @@ impl SharedStore for RedisStore {
         self.core.open_epoch(found, now).await
     }
 
+    async fn fullness(&self) -> Result<Option<u64>, StoreError> {
+        self.core.fullness().await
+    }
+
     fn acknowledgements(&self) -> watch::Receiver<u64> {
         self.core.acknowledgements()
     }

@@ -138,6 +138,12 @@ pub trait SharedStore: Store {
     /// [`SharedError`].
     async fn open_epoch(&self, found: &Standing, now: Timestamp) -> Result<(), SharedError>;
 
+    /// How full the server's memory is, in thousandths of what it may use; `None`: it may use all there is.
+    ///
+    /// # Errors
+    /// If the store cannot be asked.
+    async fn fullness(&self) -> Result<Option<u64>, StoreError>;
+
     /// Ticks when somebody acknowledged something that this process may be waiting for. A tick may be lost.
     fn acknowledgements(&self) -> watch::Receiver<u64>;
 }

@@ -3,14 +3,14 @@
 use portcullis::{
     domain::id::WorkspaceId,
     store::{
-        Batch, CommitError, Portion, RecordId, Store as _, StoreError, Stored,
-        shared::SharedStore as _,
+        Batch, CommitError, Direction, FoundEvent, Portion, RecordId, Store as _, StoreError,
+        Stored, shared::SharedStore as _,
     },
 };
 
 use super::{
     Site, assert_not_written, next, report, revision, standing,
-    support::records::{at, batch, id, load, mutation, put},
+    support::records::{at, batch, found_events, id, load, mutation, put},
     write,
 };
 
@@ -327,4 +327,54 @@ async fn a_ctl_that_makes_no_sense_is_an_error() {
     let before = site.digest();
     assert_not_written(&write(&store, 1, "").await, "another number of buckets");
     assert_eq!(site.digest(), before);
+}
+
+/// Whoever takes an event away leaves a gap that shows, wherever it is but at the start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_is_missing_is_told() {
+    let Some((site, store)) = filled().await else {
+        return;
+    };
+    for number in 4..=9 {
+        write(&store, number, "").await.expect("written");
+    }
+    let audit = Site::key("audit");
+    site.server
+        .cli(&["XDEL", &*audit, "1-1", "1-3", "1-5", "1-6", "1-9"]);
+    for (direction, due) in [
+        (
+            Direction::OldestFirst,
+            vec![
+                (2, true),
+                (3, false),
+                (4, true),
+                (5, false),
+                (7, true),
+                (8, true),
+                (9, false),
+            ],
+        ),
+        (
+            Direction::NewestFirst,
+            vec![
+                (9, false),
+                (8, true),
+                (7, true),
+                (6, false),
+                (4, true),
+                (3, false),
+                (2, true),
+            ],
+        ),
+    ] {
+        let found: Vec<_> = found_events(&store, None, direction)
+            .await
+            .into_iter()
+            .map(|found| match found {
+                FoundEvent::Event(event) => (event.revision.number, true),
+                FoundEvent::Damaged { at, .. } => (at.number, false),
+            })
+            .collect();
+        assert_eq!(found, due, "{direction:?}");
+    }
 }

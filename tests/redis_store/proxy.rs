@@ -24,14 +24,42 @@ pub enum Cut {
     End,
     /// The connection is lost, and the call arrives only when it is let go.
     Late,
+    /// The connection is lost, and the call arrives behind the script that is called next, before the one after it.
+    Between,
+    /// It is lost with the connection, and the script after the next one finds nobody.
+    CallThenEnd,
 }
+
+/// A call that is held back: how to let it go, and who hears when it was run.
+type Held = (oneshot::Sender<()>, oneshot::Receiver<()>);
 
 struct Shared {
     port: u16,
     cut: Mutex<Cut>,
-    /// A call that is held back.
-    held: Mutex<Option<oneshot::Sender<()>>>,
+    held: Mutex<Option<Held>>,
+    /// So many scripts may come before the call that is held back.
+    before: Mutex<Option<u32>>,
+    /// So many scripts may come before no connection is to be had.
+    before_end: Mutex<Option<u32>>,
     is_open: watch::Sender<bool>,
+}
+
+impl Shared {
+    /// The call that is held back, if it is its turn before the script that is called now.
+    fn due(&self) -> Option<Held> {
+        if is_up(&self.before) {
+            return self.held.lock().expect("a lock").take();
+        }
+        None
+    }
+}
+
+/// Counts down; true when it is over.
+fn is_up(left: &Mutex<Option<u32>>) -> bool {
+    let mut left = left.lock().expect("a lock");
+    let is_up = *left == Some(0);
+    *left = left.and_then(|left| left.checked_sub(1));
+    is_up
 }
 
 pub struct Proxy {
@@ -49,6 +77,8 @@ impl Proxy {
             port,
             cut: Mutex::new(Cut::None),
             held: Mutex::new(None),
+            before: Mutex::new(None),
+            before_end: Mutex::new(None),
             is_open: watch::Sender::new(true),
         });
         let task = tokio::spawn(accept(listener, shared.clone()));
@@ -72,9 +102,8 @@ impl Proxy {
     /// Lets the call go that was held back.
     pub fn let_go(&self) {
         let held = self.shared.held.lock().expect("a lock").take();
-        held.expect("a call that is held back")
-            .send(())
-            .expect("its connection is there");
+        let (go, _) = held.expect("a call that is held back");
+        go.send(()).expect("its connection is there");
     }
 
     /// Loses all connections, and takes no other until it is opened again.
@@ -138,21 +167,37 @@ async fn both(
                 } else {
                     Cut::None
                 };
-                if cut == Cut::End {
-                    shared.is_open.send_replace(false);
-                }
-                if matches!(cut, Cut::Call | Cut::End) {
+                if cut == Cut::CallThenEnd {
+                    *shared.before_end.lock().expect("a lock") = Some(1);
                     return;
                 }
-                if cut == Cut::Late {
+                let is_end = is_script(call) && is_up(&shared.before_end);
+                if cut == Cut::End || is_end {
+                    shared.is_open.send_replace(false);
+                }
+                if matches!(cut, Cut::Call | Cut::End) || is_end {
+                    return;
+                }
+                if matches!(cut, Cut::Late | Cut::Between) {
+                    let (go, released) = oneshot::channel();
+                    let (ran, has_run) = oneshot::channel();
+                    *shared.held.lock().expect("a lock") = Some((go, has_run));
+                    if cut == Cut::Between {
+                        *shared.before.lock().expect("a lock") = Some(1);
+                    }
                     drop((from_client, to_client));
-                    let (sender, released) = oneshot::channel();
-                    *shared.held.lock().expect("a lock") = Some(sender);
                     let _ = released.await;
                     let _ = to_server.write_all(call).await;
                     // Until it was run.
                     let _ = from_server.read(&mut answers).await;
+                    let _ = ran.send(());
                     return;
+                }
+                if is_script(call)
+                    && let Some((go, has_run)) = shared.due()
+                {
+                    let _ = go.send(());
+                    let _ = has_run.await;
                 }
                 if to_server.write_all(call).await.is_err() {
                     return;

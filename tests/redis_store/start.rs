@@ -40,6 +40,12 @@ async fn a_server_that_may_lose_what_it_acknowledged_is_refused_unless_somebody_
             &["no-appendfsync-on-rewrite yes"],
             "no-appendfsync-on-rewrite",
         ),
+        // With this one's rights the file is loaded.
+        (&["user default on nopass ~* &* +@all -debug"], "`default`"),
+        (
+            &["user default on nopass ~* %R~only-read &* +@all -@all +@read +@write +@fast +@slow"],
+            "`default`",
+        ),
     ] {
         let Ok(server) = RedisServer::start(lines) else {
             return;
@@ -241,4 +247,86 @@ async fn who_may_not_ask_for_the_durability_is_told_what_to_do() {
         ..settings
     };
     assert!(RedisStore::connect(&assumed, "replica").await.is_ok());
+}
+
+/// Opens the store by this way, and uses it.
+async fn works(settings: &RedisSettings) -> Result<(), RedisStartError> {
+    let (store, _) = RedisStore::make(settings, "maker", DEFAULT_LEASE).await?;
+    let at = write(&store, 1, "").await.expect("written");
+    assert_eq!(store.head().await.expect("a head"), at);
+    let mut changes = store.follow(at).await.expect("a follower");
+    let next = write(&store, 1, "").await.expect("written");
+    let change = super::next(&mut changes).await.expect("a change");
+    assert_eq!(change.revision, next);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_and_tls_lead_to_the_server_and_only_with_the_right_certificates() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| dir.path().join(name);
+    let mut certificates = Vec::new();
+    for name in ["server", "client", "other"] {
+        let names = vec!["localhost".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        let (chain, key) = (path(&format!("{name}.pem")), path(&format!("{name}.key")));
+        std::fs::write(&chain, made.cert.pem()).expect("a file");
+        std::fs::write(&key, made.signing_key.serialize_pem()).expect("a file");
+        certificates.push((chain, key));
+    }
+    let [server, client, other] = <[_; 3]>::try_from(certificates).expect("three");
+    let tls_port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port")
+        .port();
+    let socket = path("redis.sock");
+    let lines = [
+        format!("unixsocket {}", socket.display()),
+        format!("tls-port {tls_port}"),
+        format!("tls-cert-file {}", server.0.display()),
+        format!("tls-key-file {}", server.1.display()),
+        format!("tls-ca-cert-file {}", client.0.display()),
+        "tls-auth-clients yes".to_owned(),
+    ];
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let Ok(redis) = RedisServer::start(&lines) else {
+        return;
+    };
+    let by = |address| RedisSettings {
+        address,
+        ..redis_settings(&redis)
+    };
+    let made = works(&by(RedisAddress::Unix(socket))).await;
+    made.expect("the socket leads there");
+    let tls = |host: &str, ca: Option<&std::path::PathBuf>, client: Option<&(_, _)>| {
+        by(RedisAddress::Tls {
+            host: host.to_owned(),
+            port: tls_port,
+            ca: ca.cloned(),
+            client: client.cloned(),
+        })
+    };
+    let good = tls("localhost", Some(&server.0), Some(&client));
+    works(&good).await.expect("TLS leads there");
+    for (bad, what) in [
+        (
+            tls("localhost", Some(&other.0), Some(&client)),
+            "another CA",
+        ),
+        (tls("localhost", None, Some(&client)), "the usual CAs"),
+        (
+            tls("127.0.0.1", Some(&server.0), Some(&client)),
+            "another name",
+        ),
+        (
+            tls("localhost", Some(&server.0), Some(&other)),
+            "another client",
+        ),
+        (tls("localhost", Some(&server.0), None), "no client"),
+        (tls("localhost", Some(&path("none")), None), "no file"),
+    ] {
+        let error = works(&bad).await.expect_err(what);
+        let is_due = matches!(error, RedisStartError::Unreachable { .. });
+        assert!(is_due, "{what}: {error:?}");
+    }
 }

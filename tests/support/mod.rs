@@ -15,10 +15,10 @@ mod tools;
 
 pub use client::{Clients, Token, check, check_request, clients, key, key_named, update};
 pub use mutation::{Answer, Mutation};
-pub use redis::{RedisServer, redis_server, redis_settings};
+pub use redis::{RedisServer, redis_settings};
 pub use refusal::{assert_refused, reason_of};
 pub use server::{Address, Exit, Server, Setup};
-pub use tools::{Missing, grpcurl, not_run, python, unshare};
+pub use tools::{Missing, grpcurl, not_run, python, redis_cli, redis_server, unshare};
 
 use std::time::{Duration, Instant};
 

@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs,
     net::TcpListener,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ use portcullis::config::{RedisAddress, RedisDurability, RedisSettings};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::{Missing, PATIENCE, not_run};
+use super::{Missing, PATIENCE, redis_server};
 
 /// Another process may take a port that was just found free.
 const PORTS_TRIED: usize = 20;
@@ -25,6 +25,8 @@ pub struct RedisServer {
     program: OsString,
     dir: TempDir,
     port: u16,
+    /// Who [`connection`](Self::connection) is, and the password; `None`: the default user, who may do everything.
+    login: Option<(String, String)>,
     /// `None` between [`kill`](Self::kill) and [`start_again`](Self::start_again).
     child: Option<Child>,
 }
@@ -42,17 +44,46 @@ impl RedisServer {
     /// When it does not start.
     #[track_caller]
     pub fn start(lines: &[&str]) -> Result<Self, Missing> {
+        Self::begin(None, |server| server.configure(lines))
+    }
+
+    /// Starts one on a whole configuration, in which `{port}` and `{dir}` stand for its own. The user named must be allowed
+    /// everything.
+    ///
+    /// # Errors
+    ///
+    /// When there is no redis-server on this machine.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    #[track_caller]
+    pub fn start_as(configuration: &str, user: &str, password: &str) -> Result<Self, Missing> {
+        let login = Some((user.to_owned(), password.to_owned()));
+        Self::begin(login, |server| {
+            let text = configuration
+                .replace("{port}", &server.port.to_string())
+                .replace("{dir}", &server.dir().display().to_string());
+            let log = server.dir().join("log");
+            let text = format!("{text}\nlogfile {}\n", log.display());
+            fs::write(server.dir().join("conf"), text).expect("a configuration");
+        })
+    }
+
+    #[track_caller]
+    fn begin(login: Option<(String, String)>, configure: impl Fn(&Self)) -> Result<Self, Missing> {
         let program = redis_server()?;
         let dir = tempfile::tempdir().expect("a directory");
         let mut server = Self {
             program,
             dir,
             port: 0,
+            login,
             child: None,
         };
         for _ in 0..PORTS_TRIED {
             server.port = free_port();
-            server.configure(lines);
+            configure(&server);
             if server.spawn() {
                 return Ok(server);
             }
@@ -95,7 +126,7 @@ impl RedisServer {
                 eprintln!("redis-server ended: {status}");
                 return false;
             }
-            if answers(self.port, child.id()) {
+            if answers(self.port, self.login.as_ref(), child.id()) {
                 return true;
             }
             assert!(Instant::now() < deadline, "redis-server does not answer");
@@ -177,14 +208,14 @@ impl RedisServer {
         self.start_again();
     }
 
-    /// A connection past Portcullis, as the default user.
+    /// A connection past Portcullis, as one who may do everything.
     ///
     /// # Panics
     ///
     /// When there is none to be had.
     #[must_use]
     pub fn connection(&self) -> Connection {
-        connect(self.port).expect("a connection")
+        connect(self.port, self.login.as_ref()).expect("a connection")
     }
 
     /// Sends one command past Portcullis: `["SET", "key", "value"]`.
@@ -244,52 +275,25 @@ impl Drop for RedisServer {
     }
 }
 
-/// The program: `PORTCULLIS_REDIS_SERVER`, or what the path has.
-///
-/// # Errors
-///
-/// When there is none.
-#[track_caller]
-pub fn redis_server() -> Result<OsString, Missing> {
-    const VARIABLE: &str = "PORTCULLIS_REDIS_SERVER";
-    let set = std::env::var_os(VARIABLE);
-    let program = set.clone().unwrap_or_else(|| "redis-server".into());
-    let ran = Command::new(&program)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .output();
-    let why = match ran {
-        Ok(output) if output.status.success() => return Ok(program),
-        Ok(output) => format!(
-            "{} ends with {}",
-            Path::new(&program).display(),
-            output.status
-        ),
-        Err(error) => format!("{}: {error}", PathBuf::from(&program).display()),
-    };
-    let hint = match set {
-        Some(_) => format!("{VARIABLE} does not name a redis-server"),
-        None => format!("install Redis 7.0 or later, or set {VARIABLE}"),
-    };
-    Err(not_run("redis", &format!("{why}; {hint}")))
-}
-
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
 }
 
-fn connect(port: u16) -> RedisResult<Connection> {
-    let client = Client::open(format!("redis://127.0.0.1:{port}"))?;
+fn connect(port: u16, login: Option<&(String, String)>) -> RedisResult<Connection> {
+    let login = login.map_or(String::new(), |(user, password)| {
+        format!("{user}:{password}@")
+    });
+    let client = Client::open(format!("redis://{login}127.0.0.1:{port}"))?;
     let connection = client.get_connection_with_timeout(PATIENCE)?;
     connection.set_read_timeout(Some(PATIENCE))?;
     Ok(connection)
 }
 
 /// True once the process `pid`, and no other that has taken its port, answers and has read its files.
-fn answers(port: u16, pid: u32) -> bool {
+fn answers(port: u16, login: Option<&(String, String)>, pid: u32) -> bool {
     let asked = || -> RedisResult<String> {
-        let mut connection = connect(port)?;
+        let mut connection = connect(port, login)?;
         ::redis::cmd("PING").exec(&mut connection)?;
         ::redis::cmd("INFO").arg("server").query(&mut connection)
     };

@@ -1,9 +1,9 @@
 //! The foreign programs that some suites drive. `tests/run` installs them and says where they are.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     io::Write as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -50,6 +50,51 @@ pub fn grpcurl() -> Result<PathBuf, Missing> {
 #[track_caller]
 pub fn python() -> Result<PathBuf, Missing> {
     tool("PORTCULLIS_PYTHON")
+}
+
+/// redis-server, 7.0 or later: where `tests/run` says, or the one on the `PATH`.
+///
+/// # Errors
+///
+/// When there is none, or an older one.
+#[track_caller]
+pub fn redis_server() -> Result<OsString, Missing> {
+    redis("PORTCULLIS_REDIS_SERVER", "redis-server", "v=")
+}
+
+/// redis-cli, which belongs to it.
+///
+/// # Errors
+///
+/// When there is none, or an older one.
+#[track_caller]
+pub fn redis_cli() -> Result<OsString, Missing> {
+    redis("PORTCULLIS_REDIS_CLI", "redis-cli", "redis-cli ")
+}
+
+#[track_caller]
+fn redis(variable: &str, program: &str, before_version: &str) -> Result<OsString, Missing> {
+    let path: OsString = match std::env::var_os(variable) {
+        Some(_) => tool(variable)?.into(),
+        None => program.into(),
+    };
+    let said = match Command::new(&path).arg("--version").output() {
+        Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
+        Err(error) => {
+            let path = Path::new(&path).display();
+            let why = format!("{path}: {error}; tests/run installs it");
+            return Err(not_run(program, &why));
+        }
+    };
+    let major = said
+        .split_once(before_version)
+        .and_then(|(_, version)| version.split('.').next())
+        .and_then(|major| major.parse::<u32>().ok());
+    if major.is_some_and(|major| major >= 7) {
+        return Ok(path);
+    }
+    let why = format!("7.0 or later is needed, there is {}", said.trim());
+    Err(not_run(program, &why))
 }
 
 #[track_caller]

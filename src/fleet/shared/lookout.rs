@@ -21,15 +21,24 @@ use crate::domain::id::Revision;
 
 /// How long the store may take for an answer.
 const LIMIT: Duration = Duration::from_secs(1);
+/// How often the server's memory is looked at.
+const MEMORY_EVERY: Duration = Duration::from_secs(30);
+/// From so many thousandths of it on operators are warned.
+const ALARM: u64 = 700;
 
 /// Runs until the process ends, or nothing is applied any more.
 pub(super) async fn run(parts: Arc<Parts>, applied: watch::Receiver<Revision>, mut mark: Mark) {
     let mut ticks = tokio::time::interval(renewal_interval(parts.length));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut silence = Silence::default();
+    let mut looked = None;
     while applied.has_changed().is_ok() {
         ticks.tick().await;
         look_for_silent(&parts, &mut silence).await;
+        if looked.is_none_or(|at: Instant| at.elapsed() >= MEMORY_EVERY) {
+            looked = Some(Instant::now());
+            look_at_memory(&parts).await;
+        }
         let at = *applied.borrow();
         if let Err(error) = mark.note(&parts.id, at).await {
             tracing::warn!(error = %error, "how far this replica has come could not be noted");
@@ -65,5 +74,22 @@ async fn look_for_silent(parts: &Parts, silence: &mut Silence) {
                 "a replica has been silent for longer than any lease; nobody waits for it any more"
             );
         }
+    }
+}
+
+/// Warns before the server's memory is full: then nothing can be created or enabled any more, though revoking goes on.
+async fn look_at_memory(parts: &Parts) {
+    let Ok(Ok(fullness)) = tokio::time::timeout(LIMIT, parts.store.fullness()).await else {
+        return;
+    };
+    let before = parts
+        .fullness
+        .swap(fullness.unwrap_or(0), Ordering::Relaxed);
+    let Some(now) = fullness else { return };
+    if now >= ALARM && before < ALARM {
+        tracing::warn!(
+            used_percent = now / 10,
+            "the store's memory is filling up; when it is full no key can be created or enabled. Raise Redis's maxmemory"
+        );
     }
 }

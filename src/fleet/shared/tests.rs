@@ -407,6 +407,18 @@ async fn a_replica_is_brought_to_a_state_that_a_caller_has_seen() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn how_full_the_store_is_is_told() {
+    let server = Server::new();
+    server.state().fullness = Some(600);
+    let a = Replica::join(&server, "a", "a1").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(a.member.store_fullness(), 600);
+    server.state().fullness = Some(710);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(a.member.store_fullness(), 710);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_members_are_listed_with_how_far_each_has_come() {
     let server = Server::new();
     let [a, _b, c] = three(&server).await;

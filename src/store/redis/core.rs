@@ -380,6 +380,22 @@ impl Core {
         }
     }
 
+    pub(super) async fn fullness(&self) -> Answered<Option<u64>> {
+        let mut ask = redis::cmd("INFO");
+        ask.arg("memory");
+        let info: String = self.commands.command(&ask, SHORT).await?;
+        let said = |name: &str| {
+            let mut lines = info.lines().filter_map(|line| line.trim().split_once(':'));
+            let found = lines.find(|(found, _)| *found == name);
+            found.and_then(|(_, value)| value.parse::<u64>().ok())
+        };
+        match (said("used_memory"), said("maxmemory")) {
+            (Some(_), Some(0)) => Ok(None),
+            (Some(used), Some(most)) => Ok(Some(used.saturating_mul(1_000) / most)),
+            _ => Err(nonsense("what is said of its memory")),
+        }
+    }
+
     /// Notes that a change of this writer was passed on.
     pub(super) fn passed_on(&self, writer: String, revision: Revision) {
         if writer != self.incarnation {
@@ -434,3 +450,6 @@ fn opening(store: &str, now: Timestamp) -> Event {
         request_id: String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

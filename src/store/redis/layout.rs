@@ -104,3 +104,6 @@ pub(super) fn split_value(value: &[u8]) -> Option<(&str, &[u8])> {
     let prefix = std::str::from_utf8(&value[..end]).ok()?;
     Some((prefix, &value[end + 1..]))
 }
+
+#[cfg(test)]
+mod tests;

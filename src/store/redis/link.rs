@@ -402,3 +402,6 @@ fn hear(listener: Option<&Listener>, push: PushInfo) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

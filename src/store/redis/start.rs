@@ -53,13 +53,15 @@ pub enum RedisStartError {
     },
     /// Whether it keeps what it acknowledged cannot be found out.
     #[error(
-        "whether {address} keeps acknowledged writes cannot be found out: {why}. Give the user the right to ask with `ACL SETUSER {user} +config|get`, or pass --redis-durability assume"
+        "whether {address} keeps acknowledged writes cannot be found out: {why}. Give the user the right to ask with `ACL SETUSER {user} +{command}`, or pass --redis-durability assume"
     )]
     NotToldDurable {
         /// Where it is.
         address: String,
         /// The ACL user.
         user: String,
+        /// What it may not use.
+        command: &'static str,
         /// What it said.
         why: String,
     },
@@ -212,6 +214,19 @@ impl Opening {
         }
     }
 
+    /// The server did not say what this command asks for.
+    fn untold(&self, failure: Failure, command: &'static str) -> RedisStartError {
+        match failure {
+            Failure::Refused { why, .. } => RedisStartError::NotToldDurable {
+                address: self.address.clone(),
+                user: self.user.clone(),
+                command,
+                why,
+            },
+            failure => self.unreachable(failure),
+        }
+    }
+
     fn not_durable(&self, why: &str) -> RedisStartError {
         RedisStartError::NotDurable {
             address: self.address.clone(),
@@ -305,6 +320,7 @@ async fn check_durability<'a>(
             "it has replicas, and an old primary that lost its place would go on renewing leases; detach them",
         ));
     }
+    check_loading(opening, link).await?;
     for (name, due) in [
         ("appendonly", "yes"),
         ("appendfsync", "always"),
@@ -312,21 +328,39 @@ async fn check_durability<'a>(
     ] {
         let mut get = redis::cmd("CONFIG");
         get.arg("GET").arg(name);
-        let found: BTreeMap<String, String> = match link.command(&get, LONG).await {
-            Ok(found) => found,
-            Err(Failure::Refused { why, .. }) => {
-                return Err(RedisStartError::NotToldDurable {
-                    address: opening.address.clone(),
-                    user: opening.user.clone(),
-                    why,
-                });
-            }
-            Err(failure) => return Err(opening.unreachable(failure)),
-        };
+        let found: BTreeMap<String, String> = link
+            .command(&get, LONG)
+            .await
+            .map_err(|failure| opening.untold(failure, "config|get"))?;
         let found = found.get(name).map(String::as_str).unwrap_or_default();
         if found != due {
             return Err(opening.not_durable(&format!("{name} is {found:?}; set it to {due}")));
         }
     }
     Ok(())
+}
+
+/// Redis loads its file with the rights of its default user, even where nobody can log in as that, and leaves out what that may
+/// not do: with `user default off` and no rights, every change that a script made is gone after a restart.
+async fn check_loading(opening: &Opening, link: &Link) -> Result<(), RedisStartError> {
+    let mut get = redis::cmd("ACL");
+    get.arg("GETUSER").arg("default");
+    let facts: BTreeMap<String, redis::Value> = link
+        .command(&get, LONG)
+        .await
+        .map_err(|failure| opening.untold(failure, "acl|getuser"))?;
+    let said = |name: &str| {
+        let fact = facts.get(name).cloned();
+        fact.and_then(|fact| text(fact).ok()).unwrap_or_default()
+    };
+    let may_all = said("commands").split(' ').fold(false, |may, rule| {
+        rule == "+@all" || may && !rule.starts_with('-')
+    });
+    if may_all && said("keys").split(' ').any(|pattern| pattern == "~*") {
+        return Ok(());
+    }
+    Err(opening.not_durable(
+        "it loads its file with the rights of its user `default` and leaves out what that may not do; \
+         keep others out with `ACL SETUSER default off resetpass`, but leave it `~* &* +@all`",
+    ))
 }

@@ -61,6 +61,7 @@ pub struct State {
     pub is_down: bool,
     pub epochs_opened: usize,
     pub removed: usize,
+    pub fullness: Option<u64>,
     /// A change is made just before the next renewal.
     pub is_raced: bool,
 }
@@ -97,6 +98,7 @@ impl Server {
                 is_down: false,
                 epochs_opened: 0,
                 removed: 0,
+                fullness: None,
                 is_raced: false,
             }),
             changes: watch::Sender::new(0),
@@ -369,6 +371,11 @@ impl SharedStore for Link {
         state.append(after, opened, Vec::new());
         state.epochs_opened += 1;
         Ok(())
+    }
+
+    async fn fullness(&self) -> Result<Option<u64>, StoreError> {
+        self.reached().await;
+        Ok(self.server.state().fullness)
     }
 
     fn acknowledgements(&self) -> watch::Receiver<u64> {
