@@ -107,7 +107,9 @@ pub(super) struct Member {
     applied: watch::Receiver<Revision>,
     barrier: Barrier,
     renewals: renew::Handle,
-    lookout: JoinHandle<()>,
+    /// Writes the note; told by `retired`.
+    noting: Mutex<Option<JoinHandle<()>>>,
+    retired: watch::Sender<bool>,
     /// Ends the renewing; `None` once it was told to.
     stop: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
@@ -140,7 +142,10 @@ impl Member {
         tokio::spawn(follow::run(parts.clone(), keyring));
         let (mut renewer, renewals) = Renewer::new(parts.clone(), applied.clone(), standing);
         renewer.first().await?;
-        let lookout = tokio::spawn(lookout::run(parts.clone(), applied.clone(), mark));
+        let retired = watch::Sender::new(false);
+        tokio::spawn(lookout::look(parts.clone(), retired.subscribe()));
+        let noting = lookout::note(parts.clone(), applied.clone(), mark, retired.subscribe());
+        let noting = Mutex::new(Some(tokio::spawn(noting)));
         let (stop, stopped) = oneshot::channel();
         let renewing = tokio::spawn(renewer.run(stopped));
         Ok(Self {
@@ -148,7 +153,8 @@ impl Member {
             parts,
             applied,
             renewals,
-            lookout,
+            noting,
+            retired,
             stop: Mutex::new(Some((stop, renewing))),
         })
     }
@@ -214,13 +220,17 @@ impl Member {
             return;
         };
         self.parts.lease.fence();
-        self.lookout.abort();
+        self.retired.send_replace(true);
         let goodbye = async {
             // A renewal that is under way ends first, or it would enter this replica again. Nobody listens only if it has ended.
             let _ = stop.send(());
             let _ = renewing.await;
             // Whatever it extended at the last moment.
             self.parts.lease.fence();
+            // The last note, by which the next start knows a store that was put back.
+            if let Some(noting) = self.noting.lock().await.take() {
+                let _ = noting.await;
+            }
             self.parts.store.leave().await
         };
         match tokio::time::timeout(GOODBYE, goodbye).await {

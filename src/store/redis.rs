@@ -18,8 +18,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 
-use self::core::Core;
 pub use self::start::RedisStartError;
+use self::{core::Core, start::Promise};
 use super::{
     Batch, Change, CommitError, Direction, Done, FoundEvent, MutationId, Portion, Store,
     StoreError,
@@ -32,6 +32,7 @@ type Answered<T> = Result<T, StoreError>;
 /// A store on Redis.
 pub struct RedisStore {
     core: Arc<Core>,
+    promise: Promise,
     /// Dropped with the store, which ends its tasks.
     open: watch::Sender<()>,
 }
@@ -111,11 +112,17 @@ impl SharedStore for RedisStore {
     }
 
     async fn open_epoch(&self, found: &Standing, now: Timestamp) -> Result<(), SharedError> {
+        // A server that was restarted with other settings may lose what it acknowledges from now on.
+        self.promise.check(&self.core.dialer).await?;
         self.core.open_epoch(found, now).await
     }
 
     async fn fullness(&self) -> Result<Option<u64>, StoreError> {
         self.core.fullness().await
+    }
+
+    fn turns(&self) -> watch::Receiver<u64> {
+        self.core.signals.turned.subscribe()
     }
 
     fn acknowledgements(&self) -> watch::Receiver<u64> {

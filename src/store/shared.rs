@@ -144,6 +144,10 @@ pub trait SharedStore: Store {
     /// If the store cannot be asked.
     async fn fullness(&self) -> Result<Option<u64>, StoreError>;
 
+    /// Ticks when the store may have become another: it is connected again, or took no change for the history's sake. Whoever
+    /// keeps a lease looks at once.
+    fn turns(&self) -> watch::Receiver<u64>;
+
     /// Ticks when somebody acknowledged something that this process may be waiting for. A tick may be lost.
     fn acknowledgements(&self) -> watch::Receiver<u64>;
 }

@@ -211,6 +211,7 @@ fn a_missing_right_is_found_at_the_start_and_named() {
     // The server does not tell which command of a script it was.
     let in_a_script = "can't run this command";
     for (command, named) in [
+        ("acl|getuser", "acl|getuser"),
         ("config|get", "config"),
         ("evalsha", "evalsha"),
         ("info", "info"),

@@ -1,6 +1,7 @@
 //! The fleet: a Redis, a store made by `portcullis init`, and replicas that are processes of the built binary.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     fs,
     path::Path,
@@ -189,23 +190,17 @@ impl Fleet {
 impl Replica {
     /// Waits until it says that these are the fleet.
     pub async fn until_members(&self, names: &[&str]) {
-        let what = format!("{} knows {names:?}", self.name);
-        eventually(&what, async || {
-            self.members().await == Some(names.join(" "))
-        })
-        .await;
+        let due: BTreeSet<_> = names.iter().map(ToString::to_string).collect();
+        let what = format!("{} knows {due:?}", self.name);
+        eventually(&what, async || self.members().await.as_ref() == Some(&due)).await;
     }
 
     /// Who it says is in the fleet, if it can be asked and its store too.
-    async fn members(&self) -> Option<String> {
+    async fn members(&self) -> Option<BTreeSet<String>> {
         let mut fleet = self.root.fleet.clone();
         let listed = fleet.list_replicas(ListReplicasRequest {}).await.ok()?;
         let replicas = listed.into_inner().replicas;
-        let names: Vec<_> = replicas
-            .iter()
-            .map(|replica| replica.name.as_str())
-            .collect();
-        Some(names.join(" "))
+        Some(replicas.into_iter().map(|replica| replica.name).collect())
     }
 
     /// Asks its gate.

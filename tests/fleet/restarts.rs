@@ -17,8 +17,9 @@ use crate::{
     support::{Clients, Mutation, check},
 };
 
-/// No revocation may take so long: with the lease's length, waiting for a replica that is gone would take seven times that.
-const BOUND: Duration = Duration::from_secs(2);
+/// No revocation may take so long. A busy machine takes its time, but to wait for a replica that is gone takes all of a
+/// [`LONG`] lease.
+const BOUND: Duration = Duration::from_secs(10);
 
 /// Says that it is over, also when the test fails: the runtime does not end before what waits for it.
 struct Over(Arc<AtomicBool>);

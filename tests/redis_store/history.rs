@@ -163,6 +163,35 @@ async fn a_restart_is_another_history_until_an_epoch_is_opened_on_it() {
     assert!(after.settled);
 }
 
+/// What it acknowledged from then on it might lose, and nobody would have asked it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_epoch_is_opened_on_a_server_that_came_back_with_weaker_settings() {
+    let Ok(mut site) = Site::new(&[]).await else {
+        return;
+    };
+    let store = site.open("replica").await;
+    write(&store, 1, "").await.expect("written");
+    for (line, is_fit) in [
+        ("appendfsync everysec", false),
+        ("maxmemory-policy allkeys-lru", false),
+        ("maxmemory-policy noeviction", true),
+    ] {
+        site.server.configure(&[line]);
+        site.server.restart();
+        let mut found = store.standing().await;
+        while found.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            found = store.standing().await;
+        }
+        let found = found.expect("it stands somewhere");
+        assert_ne!(found.server, found.history.server);
+        let opened = store.open_epoch(&found, at(1)).await;
+        assert_eq!(opened.is_ok(), is_fit, "{line}: {opened:?}");
+        let epoch = standing(&store).await.history.epoch;
+        assert_eq!(epoch, 1 + u32::from(is_fit), "{line}");
+    }
+}
+
 /// A replica has seen more than the server that came back has: it has lost an acknowledged change.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_epoch_is_opened_on_a_server_that_lost_what_a_member_had_applied() {

@@ -112,6 +112,7 @@ async fn a_server_that_lost_its_place_takes_nothing() {
 /// The rights that docs name: no more are needed.
 const RIGHTS: &[&str] = &[
     "+info",
+    "+acl|getuser",
     "+config|get",
     "+subscribe",
     "+publish",
@@ -257,7 +258,7 @@ async fn without_one_of_the_rights_a_commit_writes_nothing_at_all() {
             "+hscan",
             "+xrevrange",
             "+hgetall",
-            "+time",
+            "+acl|getuser",
             "+xrange",
         ];
         let rights: Vec<_> = RIGHTS.iter().copied().filter(|it| it != right).collect();

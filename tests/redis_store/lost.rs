@@ -72,6 +72,26 @@ async fn a_call_that_comes_late_writes_nothing_twice() {
     }
 }
 
+/// Its caller was told that it failed, looked, found nothing, and went on from there: what lay somewhere on the way all that
+/// time must not be done then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_comes_after_its_caller_was_told_that_it_failed_writes_nothing() {
+    /// For how much longer than its caller waits a batch may be written, and some more.
+    const LATEST: std::time::Duration = std::time::Duration::from_millis(700);
+    let Some((site, proxy, store)) = by_proxy().await else {
+        return;
+    };
+    proxy.cut_next(Cut::LateAlone);
+    let failed = write(&store, 2, "two").await;
+    assert!(matches!(failed, Err(CommitError::Failed(_))), "{failed:?}");
+    assert!(proxy.has_cut());
+    let before = site.digest();
+    // The limit is one of time.
+    tokio::time::sleep(LATEST).await;
+    proxy.let_go_and_run().await;
+    assert_eq!(site.digest(), before);
+}
+
 /// Somebody else was faster while it was not known what became of the commit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_another_one_overtook_is_made_behind_it() {

@@ -1,6 +1,9 @@
 //! A way to the server that can be cut.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -24,6 +27,8 @@ pub enum Cut {
     End,
     /// The connection is lost, and the call arrives only when it is let go.
     Late,
+    /// The same, and no other connection is to be had.
+    LateAlone,
     /// The connection is lost, and the call arrives behind the script that is called next, before the one after it.
     Between,
     /// It is lost with the connection, and the script after the next one finds nobody.
@@ -42,6 +47,7 @@ struct Shared {
     /// So many scripts may come before no connection is to be had.
     before_end: Mutex<Option<u32>>,
     is_open: watch::Sender<bool>,
+    is_full: AtomicBool,
 }
 
 impl Shared {
@@ -80,6 +86,7 @@ impl Proxy {
             before: Mutex::new(None),
             before_end: Mutex::new(None),
             is_open: watch::Sender::new(true),
+            is_full: AtomicBool::new(false),
         });
         let task = tokio::spawn(accept(listener, shared.clone()));
         Self {
@@ -106,6 +113,14 @@ impl Proxy {
         go.send(()).expect("its connection is there");
     }
 
+    /// The same, and waits until it was run.
+    pub async fn let_go_and_run(&self) {
+        let held = self.shared.held.lock().expect("a lock").take();
+        let (go, has_run) = held.expect("a call that is held back");
+        go.send(()).expect("its connection is there");
+        has_run.await.expect("it was run");
+    }
+
     /// Loses all connections, and takes no other until it is opened again.
     pub fn close(&self) {
         self.shared.is_open.send_replace(false);
@@ -124,7 +139,7 @@ impl Drop for Proxy {
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((client, _)) = listener.accept().await {
-        if *shared.is_open.borrow() {
+        if *shared.is_open.borrow() && !shared.is_full.load(Ordering::SeqCst) {
             tokio::spawn(pass(client, shared.clone()));
         }
     }
@@ -178,7 +193,8 @@ async fn both(
                 if matches!(cut, Cut::Call | Cut::End) || is_end {
                     return;
                 }
-                if matches!(cut, Cut::Late | Cut::Between) {
+                if matches!(cut, Cut::Late | Cut::LateAlone | Cut::Between) {
+                    shared.is_full.store(cut == Cut::LateAlone, Ordering::SeqCst);
                     let (go, released) = oneshot::channel();
                     let (ran, has_run) = oneshot::channel();
                     *shared.held.lock().expect("a lock") = Some((go, has_run));

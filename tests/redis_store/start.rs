@@ -42,10 +42,6 @@ async fn a_server_that_may_lose_what_it_acknowledged_is_refused_unless_somebody_
         ),
         // With this one's rights the file is loaded.
         (&["user default on nopass ~* &* +@all -debug"], "`default`"),
-        (
-            &["user default on nopass ~* %R~only-read &* +@all -@all +@read +@write +@fast +@slow"],
-            "`default`",
-        ),
     ] {
         let Ok(server) = RedisServer::start(lines) else {
             return;
@@ -100,7 +96,8 @@ async fn a_server_with_replicas_and_one_that_is_a_replica_are_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_throws_keys_away_is_refused_whatever_is_assumed() {
-    let lines = ["maxmemory 100mb", "maxmemory-policy allkeys-lru"];
+    // Without a limit it throws nothing away yet; one may be set while it runs.
+    let lines = ["maxmemory-policy allkeys-lru"];
     let Ok(server) = RedisServer::start(&lines) else {
         return;
     };

@@ -1,6 +1,9 @@
 //! When a change is in force on every replica.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -12,7 +15,7 @@ use super::{
 use crate::{
     domain::id::Revision,
     fleet::{NotFleetWide, Settled, SettledBy},
-    store::shared::Roll,
+    store::shared::{Member, Roll},
 };
 
 /// How often the members are looked at while a change is waited for. Whoever acknowledges tells the writer, so this is for
@@ -23,6 +26,8 @@ const LOOK_LIMIT: Duration = Duration::from_secs(1);
 
 pub(super) struct Barrier {
     parts: Arc<Parts>,
+    /// Until when acknowledgements do not count: this replica was not among the members, so others may be missing, too.
+    distrusted_until: Mutex<Option<Instant>>,
 }
 
 /// What one look at the members tells of a change.
@@ -37,7 +42,10 @@ enum Look {
 
 impl Barrier {
     pub(super) const fn new(parts: Arc<Parts>) -> Self {
-        Self { parts }
+        Self {
+            parts,
+            distrusted_until: Mutex::new(None),
+        }
     }
 
     /// Waits for everyone who may hold a lease.
@@ -51,7 +59,6 @@ impl Barrier {
     ) -> Result<Settled, NotFleetWide> {
         // Every lease that does without the change was renewed before it was committed, and so before now.
         let lease_end = Instant::now() + longest_lease(self.parts.length);
-        self.parts.hear(revision);
         let end = until.map_or(lease_end, |until| until.min(lease_end));
         let mut told = self.parts.store.acknowledgements();
         let mut waiting_for = Vec::new();
@@ -84,6 +91,9 @@ impl Barrier {
                 });
             }
             if now >= end {
+                if waiting_for.is_empty() {
+                    waiting_for.push("the store, which does not answer".to_owned());
+                }
                 return Err(NotFleetWide {
                     revision,
                     waiting_for,
@@ -97,7 +107,8 @@ impl Barrier {
 
     fn judge(&self, revision: Revision, Roll { standing, members }: &Roll) -> Look {
         match judge(&self.parts.id, revision, standing) {
-            Verdict::GoesOn(_) => {}
+            // Not what is asked for: a caller may ask for a revision that nobody ever wrote.
+            Verdict::GoesOn(_) => self.parts.hear(standing.head),
             Verdict::Lost(_) => return Look::Lost,
             // Its members are those of before, and nobody may have a lease extended until the epoch is opened.
             Verdict::Restarted => return Look::Waiting(vec!["the store's next epoch".to_owned()]),
@@ -105,6 +116,19 @@ impl Barrier {
         // Right after an epoch was opened there may be leases of before whose holders are not among the members.
         if !standing.settled {
             return Look::Waiting(vec!["leases of before the store's restart".to_owned()]);
+        }
+        let is_own = |member: &Member| member.incarnation == self.parts.store.own().1;
+        let mut distrusted_until = self
+            .distrusted_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !members.iter().any(is_own) {
+            *distrusted_until = Some(Instant::now() + longest_lease(self.parts.length));
+        }
+        if distrusted_until.is_some_and(|until| Instant::now() < until) {
+            return Look::Waiting(vec![
+                "replicas that may be missing among the members".to_owned(),
+            ]);
         }
         let late = members.iter().filter(|member| member.applied < revision);
         let late: Vec<String> = late.map(|member| member.name.clone()).collect();

@@ -30,16 +30,10 @@ pub(super) async fn boot(
 ) -> Result<(Standing, KeyringWriter), JoinError> {
     let mut left = TRIES;
     loop {
-        let standing = right_history(store, mark, clock).await?;
-        store.adopt(standing.history.clone());
-        let error = match read(store, &mut keyring).await {
-            // What was read is of the history that it began in, or of none.
-            Ok(revision) if store.standing().await?.history == standing.history => {
-                keyring.announce(revision);
-                return Ok((standing, keyring));
-            }
-            Ok(_) => StoreError::Failed("its history changed while it was read".to_owned()),
-            Err(error) => error,
+        let error = match try_once(store, &mut keyring, mark, clock).await {
+            Ok(standing) => return Ok((standing, keyring)),
+            Err(JoinError::Store(error)) => error,
+            Err(error) => return Err(error),
         };
         left -= 1;
         if left == 0 {
@@ -50,6 +44,24 @@ pub(super) async fn boot(
         keyring.resync().take_out_unseen();
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+async fn try_once(
+    store: &dyn SharedStore,
+    keyring: &mut KeyringWriter,
+    mark: &Mark,
+    clock: &dyn Clock,
+) -> Result<Standing, JoinError> {
+    let standing = right_history(store, mark, clock).await?;
+    store.adopt(standing.history.clone());
+    let revision = read(store, keyring).await?;
+    // What was read is of the history that it began in, or of none.
+    if store.standing().await?.history != standing.history {
+        let why = "its history changed while it was read".to_owned();
+        return Err(StoreError::Failed(why).into());
+    }
+    keyring.announce(revision);
+    Ok(standing)
 }
 
 /// Where the store stands, once that goes on from what this replica knows. A server that was restarted gets its epoch.

@@ -21,27 +21,54 @@ use crate::domain::id::Revision;
 
 /// How long the store may take for an answer.
 const LIMIT: Duration = Duration::from_secs(1);
+/// How often it is noted how far this replica has come, at the most.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
 /// How often the server's memory is looked at.
 const MEMORY_EVERY: Duration = Duration::from_secs(30);
 /// From so many thousandths of it on operators are warned.
 const ALARM: u64 = 700;
 
-/// Runs until the process ends, or nothing is applied any more.
-pub(super) async fn run(parts: Arc<Parts>, applied: watch::Receiver<Revision>, mut mark: Mark) {
+/// Looks until it is told to stop.
+pub(super) async fn look(parts: Arc<Parts>, mut stop: watch::Receiver<bool>) {
     let mut ticks = tokio::time::interval(renewal_interval(parts.length));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut silence = Silence::default();
     let mut looked = None;
-    while applied.has_changed().is_ok() {
-        ticks.tick().await;
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|&stop| stop) => return,
+            _ = ticks.tick() => {}
+        }
         look_for_silent(&parts, &mut silence).await;
         if looked.is_none_or(|at: Instant| at.elapsed() >= MEMORY_EVERY) {
             looked = Some(Instant::now());
             look_at_memory(&parts).await;
         }
-        let at = *applied.borrow();
+    }
+}
+
+/// Notes how far this replica has come, every second in which it has come further, and when it is told to stop.
+pub(super) async fn note(
+    parts: Arc<Parts>,
+    mut applied: watch::Receiver<Revision>,
+    mut mark: Mark,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        let at = *applied.borrow_and_update();
         if let Err(error) = mark.note(&parts.id, at).await {
             tracing::warn!(error = %error, "how far this replica has come could not be noted");
+        }
+        if *stop.borrow_and_update() && *applied.borrow() == at {
+            return;
+        }
+        let more = async {
+            tokio::time::sleep(NOTE_EVERY).await;
+            applied.changed().await.is_ok()
+        };
+        tokio::select! {
+            told = stop.wait_for(|&stop| stop) => if told.is_err() { return },
+            more = more => if !more { return },
         }
     }
 }

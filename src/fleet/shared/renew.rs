@@ -25,7 +25,7 @@ use crate::{
     gate::clock::Boottime,
     store::{
         StoreError,
-        shared::{Report, SharedError, Standing},
+        shared::{History, Report, SharedError, Standing},
     },
 };
 
@@ -62,6 +62,8 @@ pub(super) struct Renewer {
     applied: watch::Receiver<Revision>,
     /// Renewals whose answer is not applied yet: when each was begun, and the head that it answered.
     pending: VecDeque<(Boottime, Revision)>,
+    /// The history that was adopted.
+    history: History,
     /// Since when the store's present epoch is known here.
     epoch_since: Instant,
     /// Acknowledgements count in it.
@@ -92,6 +94,7 @@ impl Renewer {
             parts,
             applied,
             pending: VecDeque::new(),
+            history: standing.history,
             epoch_since: Instant::now(),
             settled: standing.settled,
             state: State::Well,
@@ -137,6 +140,7 @@ impl Renewer {
         let mut asked = None;
         let mut last_asked = Instant::now();
         let wanted = self.wanted.clone();
+        let mut turns = self.parts.store.turns();
         // What was applied while the first lease was waited for is not acknowledged yet.
         self.applied.mark_changed();
         loop {
@@ -154,6 +158,8 @@ impl Renewer {
                     asked = Some((last_asked + ASKED).max(Instant::now()));
                     continue;
                 }
+                // A store that tells of nothing any more is asked all the same.
+                Ok(()) = turns.changed() => {}
                 () = tokio::time::sleep_until(next) => {}
             }
             let now = Instant::now();
@@ -248,12 +254,22 @@ impl Renewer {
     /// The store is in another history. What was renewed in the one before extends nothing any more.
     async fn find_way(&mut self, standing: &Standing) {
         self.pending.clear();
+        // An epoch is opened once, on one server. The same one on another was opened on data that lacked the first opening.
+        let found = &standing.history;
+        if found.epoch == self.history.epoch && found.server != self.history.server {
+            self.lose(Lost::Behind {
+                found: standing.head,
+                known: self.parts.heard(),
+            });
+            return;
+        }
         // Whatever was heard of was there before this one was found.
         match judge(&self.parts.id, self.parts.heard(), standing) {
             Verdict::GoesOn(history) => {
                 tracing::warn!(epoch = history.epoch, "the store's next epoch is adopted");
                 self.epoch_since = Instant::now();
                 self.settled = standing.settled;
+                self.history = history.clone();
                 self.parts.store.adopt(history);
                 // At the next try, which is soon.
             }

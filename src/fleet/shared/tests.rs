@@ -250,6 +250,90 @@ async fn a_restart_with_its_data_heals_and_acknowledgements_count_only_later() {
     assert_eq!(settled.by, SettledBy::Acknowledgements(3));
 }
 
+/// Changes are refused until then, so nobody waits for the next renewal.
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_the_epoch_is_opened_at_once() {
+    let server = Server::new();
+    let [a, _b, _c] = three(&server).await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    server.restart();
+    let restarted = Instant::now();
+    while server.state().members.len() < 3 || server.state().epochs_opened == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(
+        restarted.elapsed() < LEASE / 10,
+        "{:?}",
+        restarted.elapsed()
+    );
+    assert!(a.may_answer());
+}
+
+/// A caller may have waited for it while nobody could tell that it is none.
+#[tokio::test(start_paused = true)]
+async fn a_revision_that_nobody_wrote_is_not_missed_later() {
+    let server = Server::new();
+    let [a, _b, _c] = three(&server).await;
+    server.state().is_down = true;
+    let mut never = server.next();
+    never.number += 1_000;
+    let waited = a.member.settle(never, Some(Instant::now())).await;
+    assert_eq!(waited.unwrap_err().revision, never);
+    server.state().is_down = false;
+    server.restart();
+    tokio::time::sleep(LEASE * 2).await;
+    assert!(a.may_answer());
+}
+
+/// Who is missing among the members may not be the only one.
+#[tokio::test(start_paused = true)]
+async fn acknowledgements_do_not_count_where_members_are_missing() {
+    let server = Server::new();
+    let [a, _b, c] = three(&server).await;
+    c.link.is_deaf.send_replace(true);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    c.link.is_cut.store(true, Ordering::SeqCst);
+    server.state().members.clear();
+    let revision = server.write(Vec::new());
+    let began = Instant::now();
+    a.member.settle(revision, None).await.unwrap();
+    assert!(began.elapsed() >= longest_lease(LEASE));
+    assert!(!c.may_answer());
+}
+
+/// The next start must know a store that was put back to what it was before the last change.
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_leaves_has_noted_how_far_it_came() {
+    let server = Server::new();
+    let a = Replica::join(&server, "a", "a1").await;
+    let last = server.write(Vec::new());
+    a.applies(last).await;
+    a.member.leave().await;
+    {
+        let mut state = server.state();
+        state.log.pop();
+        state.standing.head.number -= 1;
+    }
+    let again = Replica::join_from(&server, "a", "a2", a.directory).await;
+    assert!(matches!(again, Err(JoinError::Lost(_))));
+}
+
+/// The number of an epoch says nothing about what it was opened on.
+#[tokio::test(start_paused = true)]
+async fn an_epoch_that_was_opened_anew_on_older_data_is_never_adopted() {
+    let server = Server::new();
+    let [a, _b, _c] = three(&server).await;
+    {
+        let mut state = server.state();
+        state.standing.history.server.push('+');
+        state.standing.server.push('+');
+    }
+    a.until(false).await;
+    tokio::time::sleep(LEASE * 3).await;
+    assert!(!a.may_answer());
+    assert_eq!(server.state().epochs_opened, 0);
+}
+
 /// Whatever stands there now, the lease runs out and nothing of it is taken over.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_lost_something_is_never_adopted() {

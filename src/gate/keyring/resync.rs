@@ -79,10 +79,12 @@ impl Resync<'_> {
                 return self.keyring.place(id, stored);
             }
         };
-        self.seen.insert(id.clone());
+        let is_again = !self.seen.insert(id.clone());
         let back = |what: &str| Stored::Unreadable(format!("{what} was put back in its place"));
         let stored = match self.keyring.held(&id) {
             Held::At(held) if held == revision => return,
+            // The log tells again, on its way to it, what led to a state that was read while others went on writing.
+            Held::At(held) if held > revision && is_again && revision > self.known => return,
             Held::At(held) if held > revision => back("an older state of it"),
             Held::Nothing if revision <= self.known => back("a record that was deleted"),
             Held::Retired if is_end => return,

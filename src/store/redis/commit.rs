@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Answered,
-    core::{Core, random},
+    core::{Core, random, tick},
     layout::{bucket_of, split_value, stream_id, with_revision},
     link::{Failure, SHORT},
     log::{self, Place},
@@ -34,9 +34,13 @@ use crate::{
 /// How often a batch is encoded anew because others were faster.
 const TRIES: usize = 100;
 /// How long a batch is tried, with its reply lost.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_millis(1_500);
+/// The pause before a lost reply is looked into again.
+/// For how much longer than its caller waits a batch may be written: clocks are read at different times. What comes later than
+/// that, out of some buffer on the way, is refused: its caller was told that it failed, and others have gone on from there.
+const LATEST: Duration = Duration::from_millis(500);
 /// The pause before a lost reply is looked into again.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Seconds for which Redis keeps what is known of a mutation: an hour longer than it counts, for clocks that differ.
@@ -60,6 +64,8 @@ enum Verdict {
     Remembered,
     Refused(CommitError),
     Moved(Revision),
+    /// It came after the time that it was to be written by.
+    Late,
 }
 
 impl Core {
@@ -199,6 +205,8 @@ impl Pending<'_> {
                 Verdict::Remembered => return self.found(),
                 Verdict::Refused(refused) => return Err(refused),
                 Verdict::Moved(now) => head = now,
+                // The server's clock was set, or the way is slow; what it shows is known now.
+                Verdict::Late => {}
             }
             if self.batch.writes.is_empty() {
                 self.found()?;
@@ -258,7 +266,12 @@ impl Pending<'_> {
                 let id = self.conflicting(&kind, place.wrapping_sub(1));
                 Verdict::Refused(CommitError::Conflict(id.ok_or(nonsense("a conflict"))?))
             }
+            "late" => {
+                self.core.note(next_part()?)?;
+                Verdict::Late
+            }
             "history" => {
+                tick(&self.core.signals.turned);
                 let standing = self.core.note(next_part()?)?;
                 let why = format!(
                     "Redis was restarted or replaced: it is in another history, at {}",
@@ -345,7 +358,11 @@ impl Pending<'_> {
         let mut args = self.history.clone();
         let kept = self.core.kept.load(Ordering::Relaxed);
         let word = |word: &dyn ToString| word.to_string().into_bytes();
+        let Some(latest) = self.core.server_millis_in(self.left() + LATEST) else {
+            return Err(not_written("the server's clock is not known yet"));
+        };
         args.extend([
+            word(&latest),
             word(&buckets.count),
             word(&head),
             word(&next),

@@ -12,7 +12,7 @@ use std::{
 use redis::Value;
 use tokio::{
     sync::{Notify, watch},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use super::{
@@ -55,6 +55,8 @@ pub(super) struct Core {
     pub(super) incarnation: String,
     durability: &'static str,
     buckets: AtomicU32,
+    /// The server's clock in milliseconds, and when it was told.
+    told_time: Mutex<Option<(u64, Instant)>>,
     /// Who waits for which of the changes that were passed on here: the first and the last of each.
     waiting: Mutex<BTreeMap<String, (Revision, Revision)>>,
 }
@@ -67,6 +69,8 @@ pub(super) struct Signals {
     pub(super) wake: watch::Sender<u64>,
     /// Ticks when somebody acknowledged something.
     acknowledged: watch::Sender<u64>,
+    /// Ticks when the server may have become another.
+    pub(super) turned: watch::Sender<u64>,
     /// The subscription is gone.
     lost: Notify,
 }
@@ -78,6 +82,7 @@ impl Signals {
             Heard::Connected => {
                 self.wake();
                 tick(&self.acknowledged);
+                tick(&self.turned);
             }
             Heard::Disconnected => self.lost.notify_one(),
             Heard::Message(channel, message) if channel == self.hints => {
@@ -109,7 +114,7 @@ impl Signals {
     }
 }
 
-fn tick(sender: &watch::Sender<u64>) {
+pub(super) fn tick(sender: &watch::Sender<u64>) {
     sender.send_modify(|ticks| *ticks = ticks.wrapping_add(1));
 }
 
@@ -131,6 +136,7 @@ impl Core {
             adopted: Mutex::default(),
             wake: watch::Sender::new(0),
             acknowledged: watch::Sender::new(0),
+            turned: watch::Sender::new(0),
             lost: Notify::new(),
         });
         let channels = vec![layout.hints(), layout.look(&own.incarnation)];
@@ -148,6 +154,7 @@ impl Core {
             incarnation: own.incarnation,
             durability: own.durability,
             buckets: AtomicU32::new(1),
+            told_time: Mutex::default(),
             waiting: Mutex::default(),
         }
     }
@@ -259,7 +266,18 @@ impl Core {
     pub(super) fn note(&self, value: Value) -> Answered<Standing> {
         let Found { standing, buckets } = found(value)?;
         self.buckets.store(buckets, Ordering::Relaxed);
+        let time = standing.time;
+        let millis = u64::try_from(time.seconds()).unwrap_or(0) * 1_000;
+        let millis = millis + u64::from(time.nanos()) / 1_000_000;
+        *lock(&self.told_time) = Some((millis, Instant::now()));
         Ok(standing)
+    }
+
+    /// What the server's clock shows after so long, in milliseconds; `None`: it never told.
+    pub(super) fn server_millis_in(&self, span: Duration) -> Option<u64> {
+        let (millis, told) = (*lock(&self.told_time))?;
+        let later = told.elapsed() + span;
+        Some(millis + u64::try_from(later.as_millis()).ok()?)
     }
 
     /// Runs a script that works in the adopted history alone; answers its first word and the rest.
@@ -297,6 +315,8 @@ impl Core {
         let keys = [self.layout.ctl(), self.layout.members()];
         let (_, rest) = self.within(RENEW, &keys, args).await?;
         self.forget_told(report.applied);
+        // A change of this process may have waited for this last acknowledgement, of which nobody sends a message.
+        tick(&self.signals.acknowledged);
         let standing = rest.into_iter().next().ok_or(nonsense("a standing"))?;
         let standing = self.note(standing)?;
         // A hint may have been lost.

@@ -67,7 +67,7 @@ pub enum RedisStartError {
     },
     /// It throws keys away when its memory is full.
     #[error(
-        "{address} throws keys away when its memory is full (maxmemory-policy {policy}); set maxmemory-policy to noeviction, or maxmemory to 0"
+        "{address} throws keys away when its memory is full (maxmemory-policy {policy}); set maxmemory-policy to noeviction"
     )]
     Evicts {
         /// Where it is.
@@ -190,7 +190,24 @@ impl RedisStore {
     }
 }
 
+/// What a server must go on to promise, also once it was restarted.
+pub(super) struct Promise {
+    opening: Opening,
+    durability: RedisDurability,
+}
+
+impl Promise {
+    /// Asks the server again.
+    pub(super) async fn check(&self, dialer: &Arc<Dialer>) -> Result<(), StoreError> {
+        let checked = check_server(&self.opening, dialer, self.durability).await;
+        checked
+            .map(drop)
+            .map_err(|error| StoreError::Failed(error.to_string()))
+    }
+}
+
 /// What messages say of the server.
+#[derive(Clone)]
 struct Opening {
     address: String,
     user: String,
@@ -261,7 +278,14 @@ async fn open(
     connected.map_err(|failure| opening.unreachable(failure))?;
     let (open, watched) = watch::channel(());
     tokio::spawn(core.clone().keep_connected(watched));
-    let store = RedisStore { core, open };
+    let store = RedisStore {
+        core,
+        promise: Promise {
+            opening: opening.clone(),
+            durability: settings.durability,
+        },
+        open,
+    };
     Ok((opening, store))
 }
 
@@ -291,8 +315,9 @@ async fn check_server(
             found: version.to_owned(),
         });
     }
+    // Also without a limit: one may be set later.
     let policy = said("maxmemory_policy");
-    if said("maxmemory") != "0" && policy != "noeviction" {
+    if policy != "noeviction" {
         return Err(RedisStartError::Evicts {
             address: opening.address.clone(),
             policy: policy.to_owned(),

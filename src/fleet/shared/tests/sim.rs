@@ -49,6 +49,8 @@ pub struct Server {
     state: Mutex<State>,
     /// Ticks with each change.
     changes: watch::Sender<u64>,
+    /// Ticks with each restart.
+    turned: watch::Sender<u64>,
     started: Instant,
 }
 
@@ -102,6 +104,7 @@ impl Server {
                 is_raced: false,
             }),
             changes: watch::Sender::new(0),
+            turned: watch::Sender::new(0),
             started: Instant::now(),
         })
     }
@@ -130,6 +133,8 @@ impl Server {
     pub fn restart(&self) {
         let mut state = self.state();
         state.standing.server.push('+');
+        drop(state);
+        self.turned.send_modify(|turns| *turns += 1);
     }
 
     fn now(&self) -> Timestamp {
@@ -376,6 +381,10 @@ impl SharedStore for Link {
     async fn fullness(&self) -> Result<Option<u64>, StoreError> {
         self.reached().await;
         Ok(self.server.state().fullness)
+    }
+
+    fn turns(&self) -> watch::Receiver<u64> {
+        self.server.turned.subscribe()
     }
 
     fn acknowledgements(&self) -> watch::Receiver<u64> {

@@ -144,6 +144,22 @@ fn one_that_is_broken_off_moved_forward_only() {
     holds(&keyring, 1, UNREADABLE);
 }
 
+/// The log is read behind the records, from before the first of them: it leads to what was read already, and there is no
+/// moment at which the key is denied.
+#[test]
+fn what_led_to_a_state_that_was_read_takes_nothing_back() {
+    let mut keyring = keyring();
+    let mut resync = keyring.resync();
+    for number in [14, 12, 13, 14] {
+        let (id, stored) = record(1, number);
+        resync.place(id, stored);
+        holds(resync.keyring, 1, Some(14));
+    }
+    let (id, stored) = record(1, 10);
+    resync.place(id, stored);
+    holds(&keyring, 1, UNREADABLE);
+}
+
 /// A record that could not be read, and now can, is believed again.
 #[test]
 fn what_was_unreadable_may_become_readable() {

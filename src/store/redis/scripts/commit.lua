@@ -2,7 +2,7 @@
 --
 -- KEYS: 1 ctl, 2 log, 3 audit, 4 quiet, 5 what is known of the mutation (any key of ours where there is none), then the
 -- buckets that the batch reads or writes; ARGV names those by their place among them, from 1.
--- ARGV: store, epoch, server, number of buckets; the head that the batch was encoded for, its revision, its stream id;
+-- ARGV: store, epoch, server; the time in milliseconds after which nothing may be written any more; number of buckets; the head that the batch was encoded for, its revision, its stream id;
 -- the change (empty: the batch writes nothing), the event; entries to keep in the log; channel and message of the hint;
 -- 1 if there is a mutation, what will be known of it, seconds and nanoseconds of the oldest that is still known, seconds to
 -- keep it;
@@ -12,7 +12,7 @@
 -- count, then for each write: bucket, row, value (empty: delete);
 -- count, then the workspaces whose keys are written.
 -- Answers: committed | remembered | repeated, what is known, head | conflict, `read` or `quiet` or `retired`, place |
--- moved, head | history, standing | absent | refused, why. All but the first two: nothing was written.
+-- moved, head | late, standing | history, standing | absent | refused, why. All but the first two: nothing was written.
 
 local ctl, log, audit, quiet, done = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local at = 0
@@ -38,6 +38,7 @@ end
 local store = take()
 local epoch = take()
 local server = take()
+local latest = tonumber(take())
 local buckets = take()
 local expected = take()
 local revision = take()
@@ -98,6 +99,11 @@ local function judge()
   local elsewhere = other_history(ctl, store, epoch, server)
   if elsewhere then
     return elsewhere
+  end
+  -- Whoever sent it has been told long ago that it failed, and does not know that it is still on its way.
+  local time = redis.call('TIME')
+  if tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000 > latest then
+    return {'late', standing(ctl)}
   end
   local found = redis.call('HMGET', ctl, 'head', 'buckets')
   local head = found[1]
