@@ -1,16 +1,23 @@
 //! What a fleet costs: how long a revocation takes, beside one durable write of the same size to the same Redis, and what
 //! replicas that have nothing to do ask of it.
 //!
-//! `cargo bench --bench fleet`, or with `-- --disables N --idle SECONDS --keys N`. Replicas, Redis and callers share the
-//! machine, and its cores. The two series take turns, so that whatever else the machine does meets both; only their ratio
-//! means something elsewhere. Needs a redis-server of 7.0 or later, on the `PATH` or named by `PORTCULLIS_REDIS_SERVER`.
+//! `cargo bench --bench fleet`, or with `-- --disables N --idle SECONDS --keys N --simulated N --simulated-disables N`; with
+//! `--only 3`, `10`, `simulated`, `keys` or `check` that part alone. Replicas, Redis and callers share the machine, and its cores. The
+//! two series take turns, so that whatever else the machine does meets both; only their ratio means something elsewhere. Needs a redis-server of 7.0 or later, on the `PATH` or named by `PORTCULLIS_REDIS_SERVER`.
 
+#[path = "fleet/check.rs"]
+mod check;
 #[path = "../tests/fleet/harness.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
 mod harness;
+#[path = "support/mod.rs"]
+#[expect(dead_code, reason = "this is not about one process alone")]
+mod measuring;
 #[path = "../tests/fleet/race.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
 mod race;
+#[path = "fleet/simulated.rs"]
+mod simulated;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -20,10 +27,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Fleet, LONG, Replica, barriers};
+use harness::{Fleet, LONG, Replica, acknowledged, barriers};
 use redis::Connection;
+use simulated::Simulated;
 use support::Mutation;
 use tokio::runtime::Runtime;
+
+// The server's own, for what is measured in this process.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The default of `--disables`.
 const DISABLES: usize = 1_000;
@@ -31,13 +43,23 @@ const DISABLES: usize = 1_000;
 const IDLE_SECONDS: u64 = 30;
 /// The default of `--keys`.
 const KEYS: usize = 2_000;
+/// The default of `--simulated`.
+const SIMULATED: usize = 300;
+/// The default of `--simulated-disables`.
+const SIMULATED_DISABLES: usize = 200;
 /// What is thrown away before anything is measured.
 const WARM_UP: usize = 50;
 
 fn main() {
     let (mut disables, mut idle, mut keys) = (DISABLES, IDLE_SECONDS, KEYS);
+    let (mut simulated, mut simulated_disables) = (SIMULATED, SIMULATED_DISABLES);
+    let (mut only, mut is_real) = (None, false);
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
+        if argument == "--only" {
+            only = Some(arguments.next().expect("--only takes a part"));
+            continue;
+        }
         let mut number = || {
             arguments
                 .next()
@@ -49,16 +71,29 @@ fn main() {
             "--disables" => disables = size(number()),
             "--idle" => idle = number(),
             "--keys" => keys = size(number()),
+            "--simulated" => simulated = size(number()),
+            "--simulated-disables" => simulated_disables = size(number()),
             // What cargo adds.
-            "--bench" => {}
+            "--bench" => is_real = true,
             other => panic!("unknown argument {other}"),
         }
     }
     let runtime = Runtime::new().expect("a runtime");
+    let is_wanted = |part: &str| only.as_ref().is_none_or(|only| only == part);
     for replicas in [3, 10] {
-        runtime.block_on(measure(replicas, disables, Duration::from_secs(idle)));
+        if is_wanted(&replicas.to_string()) {
+            runtime.block_on(measure(replicas, disables, Duration::from_secs(idle)));
+        }
     }
-    runtime.block_on(records(keys));
+    if is_wanted("simulated") {
+        runtime.block_on(measure_simulated(simulated, simulated_disables));
+    }
+    if is_wanted("keys") {
+        runtime.block_on(records(keys));
+    }
+    if is_wanted("check") {
+        check::compare_stores(&runtime, is_real);
+    }
 }
 
 /// Everything that depends on how many replicas there are.
@@ -68,8 +103,27 @@ async fn measure(count: usize, disables: usize, idle: Duration) {
     };
     let replicas = fleet.start_all(count).await;
     println!("{count} replicas, a lease of {LONG}");
-    revocations(&fleet, &replicas, disables).await;
+    revocations(&fleet, &replicas, count, disables).await;
     idling(&fleet, count, idle).await;
+}
+
+/// One replica, and a crowd of members that apply nothing: what a large fleet asks of Redis and of the writer. On this machine
+/// the whole crowd has its two cores; in a fleet each member has its own.
+async fn measure_simulated(count: usize, disables: usize) {
+    let Ok(fleet) = Fleet::made(LONG) else {
+        panic!("there is no redis-server");
+    };
+    let replicas = fleet.start_all(1).await;
+    let simulated = Simulated::start(fleet.redis.port(), count).await;
+    let mut names: Vec<&str> = simulated.names().collect();
+    names.push(&replicas[0].name);
+    replicas[0].until_members(&names).await;
+    println!("1 replica and {count} simulated members, a lease of {LONG}");
+    revocations(&fleet, &replicas, count + 1, disables).await;
+    println!(
+        "  renewals of a simulated member {:.1} a change",
+        simulated.renewals_a_change()
+    );
 }
 
 async fn new_key(replica: &Replica) -> String {
@@ -83,7 +137,8 @@ async fn disable(replica: &Replica, name: &str) -> Duration {
     began.elapsed()
 }
 
-async fn revocations(fleet: &Fleet, replicas: &[Replica], disables: usize) {
+/// Disables keys through these replicas, in a fleet of so many members.
+async fn revocations(fleet: &Fleet, replicas: &[Replica], members: usize, disables: usize) {
     let mut redis = fleet.redis.connection();
     let mut sizes = Vec::new();
     for number in 0..WARM_UP {
@@ -113,6 +168,12 @@ async fn revocations(fleet: &Fleet, replicas: &[Replica], disables: usize) {
         revoked.push(disable(replica, &name).await);
     }
     barriers(replicas).only_acknowledged_since(before, 2 * disables as u64);
+    let due = vec![members.to_string(); WARM_UP + disables];
+    assert_eq!(
+        acknowledged(replicas, "DisableKey"),
+        due,
+        "every member said so"
+    );
     let (raw, revoked) = (Spread::of(raw), Spread::of(revoked));
     println!("  SET of {size} bytes, fsynced   {raw}");
     println!("  DisableKey                     {revoked}");

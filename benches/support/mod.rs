@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub mod fill;
 pub mod gate;
 pub mod process;
 
