@@ -27,6 +27,14 @@ use crate::domain::{
 /// back makes it known for longer, never for less.
 pub const RETENTION: Duration = Duration::from_hours(24);
 
+/// Seconds and nanoseconds of the oldest mutation that is still known.
+fn known_since(now: Timestamp) -> (i64, u32) {
+    (
+        now.seconds() - RETENTION.as_secs().cast_signed(),
+        now.nanos(),
+    )
+}
+
 /// Holds records and events, and orders changes.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {

@@ -64,6 +64,12 @@ impl Timestamp {
         Self::new(seconds, i32::try_from(nanos).ok()?).ok()
     }
 
+    /// Nanoseconds since 1970.
+    #[must_use]
+    pub fn unix_nanos(self) -> i128 {
+        i128::from(self.seconds) * i128::from(NANOS_PER_SECOND) + i128::from(self.nanos())
+    }
+
     /// Whole seconds since 1970, rounded down.
     #[must_use]
     pub const fn seconds(self) -> i64 {

@@ -169,14 +169,11 @@ impl Member {
 
     pub(super) async fn replicas(&self) -> Result<Vec<Replica>, StoreError> {
         let roll = self.parts.store.roll().await?;
-        let nanos = |time: crate::domain::time::Timestamp| {
-            i128::from(time.seconds()) * 1_000_000_000 + i128::from(time.nanos())
-        };
         let mut replicas: Vec<Replica> = roll
             .members
             .into_iter()
             .map(|member| {
-                let silent = nanos(roll.standing.time) - nanos(member.renewed);
+                let silent = roll.standing.time.unix_nanos() - member.renewed.unix_nanos();
                 let silent = Duration::from_nanos(u64::try_from(silent).unwrap_or(0));
                 Replica {
                     lag: history::distance(member.applied, &roll.standing),

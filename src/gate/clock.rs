@@ -75,9 +75,12 @@ impl Clock for SystemClock {
     }
 
     fn follow(&self, wall: Timestamp, at: Boottime) {
-        let nanos = i128::from(wall.seconds()) * 1_000_000_000 + i128::from(wall.nanos());
         // Past the year 2554 nothing is followed.
-        self.observe(u64::try_from(nanos).unwrap_or(0).saturating_sub(at.0));
+        self.observe(
+            u64::try_from(wall.unix_nanos())
+                .unwrap_or(0)
+                .saturating_sub(at.0),
+        );
     }
 }
 

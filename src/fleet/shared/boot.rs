@@ -12,7 +12,7 @@ use crate::{
     gate::{clock::Clock, keyring::KeyringWriter},
     store::{
         Portion, StoreError,
-        shared::{SharedStore, Standing},
+        shared::{SharedError, SharedStore, Standing},
     },
 };
 
@@ -94,7 +94,6 @@ pub(super) async fn open_epoch(
     standing: &Standing,
     clock: &dyn Clock,
 ) -> Result<(), StoreError> {
-    use crate::store::shared::SharedError;
     match store.open_epoch(standing, clock.now().wall).await {
         Ok(()) => {
             tracing::warn!(

@@ -5,7 +5,7 @@ use redb::{ReadableTable, WriteTransaction};
 use super::tables::{DONE, DONE_TIMES, failed};
 use crate::{
     domain::{Invalid, id::Revision, time::Timestamp},
-    store::{Done, Mutation, MutationId, RETENTION, StoreError, codec::done as codec},
+    store::{Done, Mutation, MutationId, StoreError, codec::done as codec, known_since},
 };
 
 /// Expired mutations that a new one takes away. More than one, so that a backlog shrinks; few, so that no commit is slow.
@@ -27,7 +27,7 @@ pub(super) fn find(
     let (done, time) = codec::decode_done(bytes.value(), head).map_err(|Invalid(why)| {
         StoreError::Failed(format!("what is kept of a mutation cannot be read: {why}"))
     })?;
-    let oldest = before(now, 0);
+    let oldest = known_since(now);
     Ok(((time.seconds(), time.nanos()) >= oldest).then_some(done))
 }
 
@@ -70,7 +70,8 @@ pub(super) fn write(
     let row = (time.seconds(), time.nanos(), &id.0);
     times.insert(row, ()).map_err(failed)?;
 
-    let (seconds, nanos) = before(time, GRACE);
+    let (seconds, nanos) = known_since(time);
+    let seconds = seconds - GRACE;
     for _ in 0..PRUNED {
         let oldest = times.first().map_err(failed)?;
         let Some((at, of)) = oldest.map(|(row, _)| {
@@ -86,10 +87,4 @@ pub(super) fn write(
         known.remove(&of).map_err(failed)?;
     }
     Ok(())
-}
-
-/// The time (seconds, nanoseconds) [`RETENTION`] and some more seconds before another.
-fn before(time: Timestamp, more: i64) -> (i64, u32) {
-    let retention = RETENTION.as_secs().cast_signed();
-    (time.seconds() - retention - more, time.nanos())
 }

@@ -28,6 +28,7 @@ use crate::{
             rows::encode_row,
             writes::{encode_write, key_workspace, written_workspace},
         },
+        known_since,
     },
 };
 
@@ -114,7 +115,7 @@ impl Core {
             Some(known) => bytes(known)?,
         };
         let (done, time) = decode_known(&known, revision(&head)?)?;
-        let counts = (time.seconds(), time.nanos()) >= oldest(now);
+        let counts = (time.seconds(), time.nanos()) >= known_since(now);
         Ok(counts.then_some(done))
     }
 }
@@ -127,12 +128,6 @@ fn not_written(why: &str) -> CommitError {
 fn script_for(batch: &Batch) -> Script {
     let opens = batch.event.action == Action::Create || batch.event.method == "EnableKey";
     if opens { COMMIT } else { TIGHTEN }
-}
-
-/// Seconds and nanoseconds of the oldest mutation that is still known.
-fn oldest(now: Timestamp) -> (i64, u32) {
-    let retention = RETENTION.as_secs().cast_signed();
-    (now.seconds() - retention, now.nanos())
 }
 
 /// What is known of a mutation, and when it was made.
@@ -353,7 +348,7 @@ impl Pending<'_> {
         } else {
             Vec::new()
         };
-        let (seconds, nanos) = oldest(event.time);
+        let (seconds, nanos) = known_since(event.time);
 
         let mut args = self.history.clone();
         let kept = self.core.kept.load(Ordering::Relaxed);

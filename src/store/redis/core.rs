@@ -266,9 +266,7 @@ impl Core {
     pub(super) fn note(&self, value: Value) -> Answered<Standing> {
         let Found { standing, buckets } = found(value)?;
         self.buckets.store(buckets, Ordering::Relaxed);
-        let time = standing.time;
-        let millis = u64::try_from(time.seconds()).unwrap_or(0) * 1_000;
-        let millis = millis + u64::from(time.nanos()) / 1_000_000;
+        let millis = u64::try_from(standing.time.unix_nanos() / 1_000_000).unwrap_or(0);
         *lock(&self.told_time) = Some((millis, Instant::now()));
         Ok(standing)
     }
