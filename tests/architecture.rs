@@ -24,7 +24,8 @@ const ADAPTERS: &[&str] = &[
     "src/admin/*_service.rs",
     "src/cli/*",
     "src/gate/check_service*",
-    "src/gate/listener.rs",
+    "src/gate/envoy*",
+    "src/gate/listener*",
     "src/store/codec*",
 ];
 
