@@ -4,6 +4,7 @@
 //! unset, but for `PORTCULLIS_ROOT_TOKEN`: who set that meant to choose a credential. All faults are reported
 //! together, each with the place the value came from. Environment and files are arguments, so tests fake them.
 
+mod envoy;
 mod fault;
 mod file;
 mod flags;
@@ -22,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+pub use envoy::EnvoySettings;
 pub use fault::{Fault, Faults};
 pub use flags::{Hidden, InitFlags, RedisFlags, ServeFlags};
 pub use listen::{Listen, ListenSettings};
@@ -58,6 +60,8 @@ pub struct Settings {
     pub redis: Option<RedisSettings>,
     /// The lease that the fleet's store is expected to have, 1 s to 10 min. Default: whatever it has; `PORTCULLIS_LEASE`.
     pub lease: Option<Duration>,
+    /// How Envoy's requests are read. In the file only.
+    pub envoy: EnvoySettings,
 }
 
 /// The settings, and where each came from.
@@ -129,6 +133,7 @@ impl Settings {
                         root_token,
                         redis: fleet.redis,
                         lease: fleet.lease,
+                        envoy: EnvoySettings::default(),
                     },
                     rows,
                 })

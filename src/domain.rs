@@ -15,6 +15,7 @@ pub mod name;
 pub mod order;
 pub mod permission;
 pub mod role;
+pub mod route;
 pub mod secret;
 pub mod setting;
 pub mod source;

@@ -1,4 +1,4 @@
-//! The way of a Check: [`listener`] accepts, [`check_service`] reads the request, [`checker`] decides on a record of the
+//! The way of a Check: [`listener`] accepts, [`check_service`] or [`envoy`] reads the request, [`checker`] decides on a record of the
 //! [`keyring`], with [`verify`] for a secret that was not seen before.
 
 pub mod accept_failures;
@@ -7,6 +7,7 @@ pub mod catch_up;
 pub mod check_service;
 pub mod checker;
 pub mod clock;
+pub mod envoy;
 pub mod keyring;
 pub mod lease;
 pub mod listener;

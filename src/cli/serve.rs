@@ -150,6 +150,7 @@ async fn run(
             } else {
                 WorkspaceChoice::Required
             },
+            envoy: Arc::new(settings.envoy.clone()),
             others: others.gate,
         };
         running.serve_gate(sockets.gate, gate);

@@ -52,6 +52,12 @@ impl PermissionSet {
         self.0.any || asked.iter().all(|asked| self.holds_by_name(asked.as_ref()))
     }
 
+    /// True if it holds nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.sorted.is_empty()
+    }
+
     /// True if it holds everything.
     #[must_use]
     pub fn is_any(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Settings: what a workspace declares, what its keys and requests give values for, and which value counts.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashSet},
     fmt,
 };
@@ -400,25 +401,63 @@ impl Declarations {
     /// The value of each setting that has one: the request's before the key's before the default. `None`: the request has
     /// a value that is not valid, or for no setting.
     #[must_use]
-    pub fn resolve(
-        &self,
-        key: &TextMap,
-        request: &BTreeMap<String, String>,
-    ) -> Option<Vec<(String, String)>> {
-        let valid = |(name, value): (&String, &String)| self.check(name, value).is_ok();
-        if !request.iter().all(valid) {
+    pub fn resolve(&self, key: &TextMap, request: &dyn Requested) -> Option<Vec<Effective>> {
+        if request.has_others_than(self) {
             return None;
         }
-        let effective = |declaration: &Declaration| {
-            let name = &*declaration.name;
-            let value = request
-                .get(name)
-                .map(String::as_str)
-                .or_else(|| key.get(name))
-                .or(declaration.default.as_deref())?;
-            Some((name.to_owned(), value.to_owned()))
-        };
-        Some(self.0.iter().filter_map(effective).collect())
+        let mut all = Vec::new();
+        for declaration in &self.0 {
+            let asked = request.value_of(declaration);
+            if let Some(value) = &asked
+                && declaration.kind.check(value).is_err()
+            {
+                return None;
+            }
+            let value = asked
+                .as_deref()
+                .or_else(|| key.get(&declaration.name))
+                .or(declaration.default.as_deref());
+            if let Some(value) = value {
+                all.push(Effective {
+                    name: String::from(&*declaration.name),
+                    value: value.to_owned(),
+                    header: declaration.header.clone(),
+                });
+            }
+        }
+        Some(all)
+    }
+}
+
+/// A setting in force for a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effective {
+    /// The setting's name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// The header that a gateway may pass it under.
+    pub header: Option<Box<str>>,
+}
+
+/// A request's own values for settings.
+pub trait Requested: fmt::Debug + Sync {
+    /// The value for a setting, whether it is valid or not.
+    fn value_of(&self, declaration: &Declaration) -> Option<Cow<'_, str>>;
+
+    /// True if there is a value for what is no setting.
+    fn has_others_than(&self, declared: &Declarations) -> bool;
+}
+
+/// By the settings' names.
+impl Requested for BTreeMap<String, String> {
+    fn value_of(&self, declaration: &Declaration) -> Option<Cow<'_, str>> {
+        self.get(&*declaration.name)
+            .map(|value| value.as_str().into())
+    }
+
+    fn has_others_than(&self, declared: &Declarations) -> bool {
+        self.keys().any(|name| declared.get(name).is_none())
     }
 }
 

@@ -30,6 +30,37 @@ pub struct Workspace {
     pub update_time: Timestamp,
 }
 
+/// What a workspace says of the checks of its keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declared {
+    /// The permissions that there are; none: any name is one.
+    pub permissions: PermissionSet,
+    /// The settings that there are.
+    pub settings: Declarations,
+}
+
+impl Declared {
+    /// True if all that is asked for are permissions here. One that is not opens nothing, not even to a key that holds `*`.
+    #[must_use]
+    pub fn knows_all<S: AsRef<str>>(&self, asked: &[S]) -> bool {
+        self.permissions.is_empty()
+            || asked.iter().all(|asked| {
+                asked.as_ref() == ANY || self.permissions.holds_by_name(asked.as_ref())
+            })
+    }
+}
+
+impl Workspace {
+    /// What it says of the checks of its keys.
+    #[must_use]
+    pub fn declared(&self) -> Declared {
+        Declared {
+            permissions: self.permissions.clone(),
+            settings: self.settings.clone(),
+        }
+    }
+}
+
 /// How many archived keys a workspace keeps: 1 to 1,000, by default 10.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArchiveLimit(u16);

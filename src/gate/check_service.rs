@@ -218,7 +218,10 @@ impl From<Answer> for CheckResponse {
             allowed,
             reason: code.into(),
             key: key.map(Into::into),
-            settings: settings.into_iter().collect(),
+            settings: settings
+                .into_iter()
+                .map(|setting| (setting.name, setting.value))
+                .collect(),
             revision: Revision::to_string(&revision),
         }
     }

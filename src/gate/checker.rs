@@ -3,7 +3,7 @@
 //! The order is fixed: lease, credential, record, secret, state, source, permissions, settings. After any wait it starts
 //! again at the lease, so that what is decided on is never older than the decision.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use super::{
     catch_up::{CatchUp, NotReached},
@@ -19,8 +19,9 @@ use crate::domain::{
     id::{Revision, SYSTEM_WORKSPACE},
     key::Key,
     name::of_key,
-    setting::Declarations,
+    setting::{Effective, Requested},
     time::Timestamp,
+    workspace::Declared,
 };
 
 /// A well-formed question.
@@ -35,7 +36,7 @@ pub struct Question<'a> {
     /// Where the request came from; `None`: unknown.
     pub source: Option<IpAddr>,
     /// The request's own values for settings.
-    pub settings: &'a BTreeMap<String, String>,
+    pub settings: &'a dyn Requested,
     /// Names of the labels to answer with.
     pub labels: &'a [String],
     /// What the decision must take into account; `None`: what is in force here.
@@ -60,7 +61,7 @@ pub struct Answer {
     /// The key, once its secret is proved.
     pub key: Option<ProvedKey>,
     /// With `Ok`: the effective settings, by name.
-    pub settings: Vec<(String, String)>,
+    pub settings: Vec<Effective>,
     /// Everything up to it was taken into account.
     pub revision: Revision,
 }
@@ -179,11 +180,20 @@ impl<C: Clock> Checker<C> {
         answer
     }
 
+    /// Counts a request that is denied before it is a question.
+    pub fn refuse(&self, reason: Reason) {
+        self.recorder.record(Some(reason), Duration::ZERO);
+    }
+
+    /// Counts a request that nobody decided.
+    pub fn count_undecided(&self) {
+        self.recorder.record(None, Duration::ZERO);
+    }
+
     /// Counts a request that was too malformed to be a question, and answers it.
     #[must_use]
     pub fn refuse_malformed(&self) -> Answer {
-        self.recorder
-            .record(Some(Reason::InvalidRequest), Duration::ZERO);
+        self.refuse(Reason::InvalidRequest);
         Answer {
             reason: Reason::InvalidRequest,
             key: None,
@@ -204,7 +214,7 @@ impl<C: Clock> Checker<C> {
     /// # Errors
     /// Always: there is no decision.
     pub fn give_up(&self, missed: Undecided) -> Result<Answer, Undecided> {
-        self.recorder.record(None, Duration::ZERO);
+        self.count_undecided();
         Err(missed)
     }
 
@@ -222,10 +232,14 @@ impl<C: Clock> Checker<C> {
         if question.workspace == SYSTEM_WORKSPACE {
             return Ok(refused(self.parts.keyring.applied()));
         }
-        let answer = |cached: &CachedKey, declared: &Declarations, now: Now, revision| {
-            let judged = judge(&cached.key, question.permissions, question.source, now.wall);
+        let answer = |cached: &CachedKey, declared: &Declared, now: Now, revision| {
+            let judged = match judge(&cached.key, question.permissions, question.source, now.wall) {
+                Reason::Ok if !declared.knows_all(question.permissions) => Reason::PermissionDenied,
+                judged => judged,
+            };
+            let settings = &declared.settings;
             let (reason, settings) = match judged {
-                Reason::Ok => match declared.resolve(&cached.key.settings, question.settings) {
+                Reason::Ok => match settings.resolve(&cached.key.settings, question.settings) {
                     Some(effective) => (Reason::Ok, effective),
                     None => (Reason::InvalidSetting, Vec::new()),
                 },
@@ -254,7 +268,7 @@ impl<C: Clock> Checker<C> {
         source: Option<IpAddr>,
     ) -> Result<Option<(Key, Revision)>, Undecided> {
         let nothing_asked: &[String] = &[];
-        let answer = |cached: &CachedKey, _: &Declarations, now: Now, _| {
+        let answer = |cached: &CachedKey, _: &Declared, now: Now, _| {
             let in_force = judge(&cached.key, nothing_asked, source, now.wall) == Reason::Ok;
             in_force.then(|| (cached.key.clone(), cached.revision))
         };
@@ -271,7 +285,7 @@ impl<C: Clock> Checker<C> {
         credential: Credential<'_>,
         workspace: &str,
         mut now: Now,
-        answer: impl Fn(&CachedKey, &Declarations, Now, Revision) -> R,
+        answer: impl Fn(&CachedKey, &Declared, Now, Revision) -> R,
     ) -> Result<Result<R, Revision>, Undecided> {
         let mut scratch = Scratch::default();
         let presented = Presented::parse(credential.0, &mut scratch)
@@ -316,7 +330,7 @@ impl<C: Clock> Checker<C> {
         presented: Presented<'_>,
         workspace: &str,
         now: Now,
-        answer: &impl Fn(&CachedKey, &Declarations, Now, Revision) -> R,
+        answer: &impl Fn(&CachedKey, &Declared, Now, Revision) -> R,
     ) -> Result<Look<R>, Undecided> {
         // The revision is read before the record, so the record is at least that new.
         let revision = self.parts.keyring.applied();
@@ -377,6 +391,24 @@ enum Match {
 }
 
 impl ProvedKey {
+    /// The key's id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.parts().1
+    }
+
+    /// The workspace that it belongs to.
+    #[must_use]
+    pub fn workspace(&self) -> &str {
+        self.parts().0
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        let rest = self.name.strip_prefix("workspaces/");
+        rest.and_then(|rest| rest.split_once("/keys/"))
+            .unwrap_or_default()
+    }
+
     fn of(key: &Key, labels: &[String]) -> Self {
         Self {
             name: of_key(&key.workspace, key.id),

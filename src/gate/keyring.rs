@@ -40,8 +40,8 @@ use crate::{
         key::{Key, KeyRecord},
         permission::PermissionSet,
         secret::Secret,
-        setting::Declarations,
         time::Timestamp,
+        workspace::Declared,
     },
     store::{Change, RecordId, Stored},
 };
@@ -118,8 +118,8 @@ pub(super) struct Home(ArcSwap<Rules>);
 
 /// What a workspace says of its keys' checks.
 pub(super) enum Rules {
-    /// It is there and declares these settings.
-    Present(Declarations),
+    /// It is there and declares this.
+    Present(Declared),
     /// It is not there: its keys are unknown keys.
     Absent,
     /// Its record cannot be read: nothing may be decided on its keys.
@@ -291,7 +291,7 @@ impl KeyringWriter {
                 true
             }
             (RecordId::Workspace(id), Stored::Workspace(record)) => {
-                self.set_rules(&id, Rules::Present(record.workspace.settings.clone()));
+                self.set_rules(&id, Rules::Present(record.workspace.declared()));
                 let mut directory = self.directory();
                 directory.taken.insert(id.clone());
                 directory.workspaces.insert(id, record);

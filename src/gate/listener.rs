@@ -22,7 +22,9 @@ use self::{
     dispatch::GateService,
     socket::{AsyncListener, Socket},
 };
-use super::{accept_failures::AcceptFailures, calls::Lane, check_service::CheckApi};
+use super::{
+    accept_failures::AcceptFailures, calls::Lane, check_service::CheckApi, envoy::EnvoyApi,
+};
 
 /// What the gate listens on.
 #[derive(Debug)]
@@ -37,7 +39,9 @@ pub enum GateListener {
 pub struct GateServices {
     /// Check itself.
     pub check: CheckApi,
-    /// All that is not Check: health and reflection.
+    /// Check, as Envoy asks it.
+    pub envoy: EnvoyApi,
+    /// All that is neither: health and reflection.
     pub others: Routes,
     /// Where its calls are counted.
     pub calls: Lane,

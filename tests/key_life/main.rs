@@ -282,7 +282,7 @@ impl Play<'_> {
                 .or_default() += 1;
             let settings = real.settings.iter();
             let same = settings
-                .map(|(name, value)| (&**name, &**value))
+                .map(|one| (&*one.name, &*one.value))
                 .eq(expected.settings.iter().copied());
             if real.reason != expected.reason || !same {
                 let of = &self.model.tokens[token];

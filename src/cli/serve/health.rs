@@ -7,9 +7,12 @@ use tonic_health::{
     server::HealthReporter,
 };
 
-use crate::proto;
+use crate::{gate::envoy, proto};
 
-const GATE_SERVICES: &[&str] = &[proto::v1::check_service_server::SERVICE_NAME];
+const GATE_SERVICES: &[&str] = &[
+    proto::v1::check_service_server::SERVICE_NAME,
+    envoy::service::SERVICE_NAME,
+];
 const ADMIN_SERVICES: &[&str] = &[
     proto::v1::check_service_server::SERVICE_NAME,
     proto::v1::key_service_server::SERVICE_NAME,

@@ -1,6 +1,6 @@
 //! Runs the listeners, and takes them down.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -16,10 +16,12 @@ use super::{
 };
 use crate::{
     admin::{ops::Ops, server::AdminServices},
+    config::EnvoySettings,
     gate::{
         calls::Calls,
         check_service::{CheckApi, WorkspaceChoice},
         checker::Checker,
+        envoy::EnvoyApi,
         listener::{self, GateListener, GateServices},
         metrics::CheckMetrics,
     },
@@ -35,6 +37,7 @@ pub(super) struct GateSetup {
     pub(super) checker: Checker,
     pub(super) checks: CheckMetrics,
     pub(super) workspace: WorkspaceChoice,
+    pub(super) envoy: Arc<EnvoySettings>,
     pub(super) others: Routes,
 }
 
@@ -75,6 +78,10 @@ impl Running {
             check: CheckApi::new(
                 setup.checker.with_recorder(setup.checks.recorder()),
                 setup.workspace,
+            ),
+            envoy: EnvoyApi::new(
+                setup.checker.with_recorder(setup.checks.recorder()),
+                setup.envoy.clone(),
             ),
             others: setup.others.clone(),
             calls: calls.lane(),

@@ -1,7 +1,7 @@
 mod model;
 mod rules;
 
-use std::sync::atomic::Ordering;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use super::*;
 use crate::{

@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -17,6 +18,7 @@ use crate::{
     gate::{
         calls::{Lane, Open},
         check_service::CheckApi,
+        envoy::{self, EnvoyApi},
     },
     proto::v1::check_service_server::{CheckServiceServer, SERVICE_NAME},
     status::complete_error,
@@ -25,10 +27,11 @@ use crate::{
 /// A request larger than this is refused before it is decoded: a full batch of the longest useful checks.
 const MAX_MESSAGE: usize = 2 << 20;
 
-/// Check by its path, without a router in between; the rest through the routes.
+/// Check and Envoy's by their paths, without a router in between; the rest through the routes.
 #[derive(Clone)]
 pub(super) struct GateService {
     check: CheckServiceServer<CheckApi>,
+    envoy: Arc<EnvoyApi>,
     others: Routes,
     calls: Lane,
 }
@@ -37,11 +40,13 @@ impl GateService {
     pub(super) fn new(services: GateServices) -> Self {
         let GateServices {
             check,
+            envoy,
             others,
             calls,
         } = services;
         Self {
             check: CheckServiceServer::new(check).max_decoding_message_size(MAX_MESSAGE),
+            envoy: Arc::new(envoy),
             others,
             calls,
         }
@@ -55,9 +60,13 @@ impl hyper::service::Service<Request<Incoming>> for GateService {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let open = self.calls.open();
-        let method = request
-            .uri()
-            .path()
+        let path = request.uri().path();
+        if path == envoy::service::PATH {
+            let answer = envoy::service::serve(self.envoy.clone(), request);
+            let answer = async { Ok(answer.await.map(Body::new)) };
+            return GateCall::new(Box::pin(answer), open, Until::Ready);
+        }
+        let method = path
             .strip_prefix('/')
             .and_then(|path| path.strip_prefix(SERVICE_NAME));
         match method {

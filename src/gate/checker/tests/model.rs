@@ -368,7 +368,7 @@ async fn ask(gate: &Gate, request: &ModelRequest, tokens: &[[(KeyId, String); 2]
         &tokens[request.secret_of][which],
     );
     let permissions: Vec<String> = request.permissions.iter().map(|&p| p.to_owned()).collect();
-    let settings = request
+    let settings: BTreeMap<String, String> = request
         .settings
         .iter()
         .map(|&(name, value)| (name.to_owned(), value.to_owned()))
@@ -381,7 +381,11 @@ async fn ask(gate: &Gate, request: &ModelRequest, tokens: &[[(KeyId, String); 2]
         ..question(&credential)
     };
     let answer = gate.checker.check(&asked).await?;
-    Ok((answer.reason, answer.settings))
+    let settings = answer.settings.into_iter();
+    Ok((
+        answer.reason,
+        settings.map(|one| (one.name, one.value)).collect(),
+    ))
 }
 
 /// A key with its tokens: that of its secret, and that of the one before the reset.

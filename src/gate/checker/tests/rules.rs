@@ -1,5 +1,7 @@
 //! What a workspace says, and how long a secret is good: one guarantee each, where the model shows that they go together.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::{
     domain::{
@@ -43,6 +45,35 @@ fn settings<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String
 
 async fn answer(gate: &Gate, question: &Question<'_>) -> Answer {
     gate.checker.check(question).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_permission_that_is_not_declared_is_held_by_nobody() {
+    let mut gate = Gate::new();
+    let token = gate.put_new(key());
+    let reason = async |gate: &Gate, permissions: &[&str]| {
+        let permissions: Vec<String> = permissions.iter().map(|&name| name.into()).collect();
+        let asked = Question {
+            permissions: &permissions,
+            ..question(&token)
+        };
+        answer(gate, &asked).await.reason
+    };
+    let both = ["sms.send", "otp.send"];
+    assert_eq!(reason(&gate, &both).await, Reason::Ok, "names are free");
+    gate.put_workspace(Workspace {
+        permissions: crate::domain::permission::PermissionSet::new(["sms.send"]),
+        ..declaring(Vec::new())
+    });
+    for (asked, decided) in [
+        (&["sms.send"][..], Reason::Ok),
+        (&["otp.send"], Reason::PermissionDenied),
+        (&both, Reason::PermissionDenied),
+        (&["*"], Reason::Ok),
+        (&[], Reason::Ok),
+    ] {
+        assert_eq!(reason(&gate, asked).await, decided, "{asked:?}");
+    }
 }
 
 /// The answer is that to a key that never was, and argon2 has no part in it: not even the time tells of it.
@@ -172,7 +203,11 @@ async fn a_value_of_the_request_goes_before_the_keys_and_that_before_the_default
     )
     .await;
     assert_eq!(ok.reason, Reason::Ok);
-    let effective: BTreeMap<_, _> = ok.settings.into_iter().collect();
+    let effective: BTreeMap<_, _> = ok
+        .settings
+        .into_iter()
+        .map(|one| (one.name, one.value))
+        .collect();
     let wanted = [("both", "request"), ("only", "default"), ("own", "key")];
     assert_eq!(effective, settings(wanted));
 
@@ -312,8 +347,7 @@ fn an_answer_of_a_revision_is_decided_by_the_rules_of_that_revision() {
                 let plain = question(token);
                 let answer = handle.block_on(checker.check(&plain)).unwrap();
                 let revision = answer.revision.number;
-                let (_, number) = &answer.settings[0];
-                let decided_by: u64 = number.parse().unwrap();
+                let decided_by: u64 = answer.settings[0].value.parse().unwrap();
                 assert!(
                     decided_by >= revision,
                     "an answer of {revision} shows the rules of {decided_by}"
