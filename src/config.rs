@@ -4,17 +4,24 @@
 //! unset, but for `PORTCULLIS_ROOT_TOKEN`: who set that meant to choose a credential. All faults are reported
 //! together, each with the place the value came from. Environment and files are arguments, so tests fake them.
 
+mod callers;
 mod envoy;
 mod fault;
 mod file;
 mod flags;
+mod gate_socket;
+#[allow(dead_code, reason = "the first table comes with the next change")]
 mod layers;
 mod listen;
 mod log;
 mod name;
+mod pem;
 mod redis;
 mod root_token;
 mod setting;
+#[allow(dead_code, reason = "the first table comes with the next change")]
+mod table;
+mod tls;
 
 use std::{
     ffi::OsString,
@@ -23,9 +30,11 @@ use std::{
     time::Duration,
 };
 
+pub use callers::MappedCaller;
 pub use envoy::EnvoySettings;
 pub use fault::{Fault, Faults};
 pub use flags::{Hidden, InitFlags, RedisFlags, ServeFlags};
+pub use gate_socket::SocketAccess;
 pub use listen::{Listen, ListenSettings};
 pub use log::{LogFormat, LogSettings};
 pub use redis::{
@@ -46,6 +55,8 @@ pub type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
 pub struct Settings {
     /// Where it listens.
     pub listen: ListenSettings,
+    /// Callers that are known by their certificates, in the order of the file. Default: none; `[[caller]]` of the file only.
+    pub callers: Vec<MappedCaller>,
     /// Where the store, the admin socket and the root token live. Default `./data`; `PORTCULLIS_DATA_DIR`.
     /// A relative path counts from the working directory, also in the file.
     pub data_dir: PathBuf,
@@ -112,7 +123,8 @@ impl Settings {
         read_file: ReadFile<'_>,
     ) -> Result<Explained, Faults> {
         let mut layers = Layers::new(flags, env, read_file);
-        let listen = listen::read(&mut layers);
+        let listen = listen::read(&mut layers, read_file);
+        let callers = callers::read(&mut layers);
         let data_dir = layers.read(Setting::DataDir, DEFAULT_DATA_DIR, parse_data_dir);
         let name = layers.read(Setting::Name, &name::of_host(env, read_file), name::parse);
         let log = log::read(&mut layers);
@@ -122,22 +134,29 @@ impl Settings {
         if let (Some(listen), Some(data_dir)) = (&listen, &data_dir) {
             listen.check(&data_dir.join(ADMIN_SOCKET), &mut layers);
         }
-        match (layers.finish(), listen, data_dir, name, log, fleet) {
-            (Ok(rows), Some(listen), Some(data_dir), Some(name), Some(log), Some(fleet)) => {
-                Ok(Explained {
-                    settings: Self {
-                        listen,
-                        data_dir,
-                        name,
-                        log,
-                        root_token,
-                        redis: fleet.redis,
-                        lease: fleet.lease,
-                        envoy: EnvoySettings::default(),
-                    },
-                    rows,
-                })
-            }
+        match (layers.finish(), listen, callers, data_dir, name, log, fleet) {
+            (
+                Ok(rows),
+                Some(listen),
+                Some(callers),
+                Some(data_dir),
+                Some(name),
+                Some(log),
+                Some(fleet),
+            ) => Ok(Explained {
+                settings: Self {
+                    listen,
+                    callers,
+                    data_dir,
+                    name,
+                    log,
+                    root_token,
+                    redis: fleet.redis,
+                    lease: fleet.lease,
+                    envoy: EnvoySettings::default(),
+                },
+                rows,
+            }),
             // A reader answers `None` only after it noted a fault, so `Ok` with a `None` does not occur.
             (result, ..) => Err(result.err().unwrap_or_default()),
         }

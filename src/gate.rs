@@ -1,7 +1,8 @@
-//! The way of a Check: [`listener`] accepts, [`check_service`] or [`envoy`] reads the request, [`checker`] decides on a record of the
-//! [`keyring`], with [`verify`] for a secret that was not seen before.
+//! The way of a Check: [`listener`] accepts, [`callers`] guards, [`check_service`] or [`envoy`] reads the request, [`checker`]
+//! decides on a record of the [`keyring`], with [`verify`] for a secret that was not seen before.
 
 pub mod accept_failures;
+pub mod callers;
 pub mod calls;
 pub mod catch_up;
 pub mod check_service;

@@ -14,8 +14,9 @@ pub mod admin;
 
 pub mod cli;
 
-// Set apart: what is sent and stored, how errors look on the wire, settings, logs.
+// Set apart: what is sent and stored, how errors look on the wire, settings, logs, TLS.
 pub mod config;
 pub mod proto;
 mod status;
 pub mod telemetry;
+pub mod tls;

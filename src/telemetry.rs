@@ -1,6 +1,10 @@
 //! Logs: one line an event on standard error, as text or JSON. Tokens, secrets and bodies never appear in them.
 
-use std::io::IsTerminal as _;
+use std::{
+    io::IsTerminal as _,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
@@ -22,4 +26,37 @@ pub fn start(settings: &LogSettings) -> Result<(), ParseError> {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     Ok(())
+}
+
+/// A flood of events must not become a flood of log lines.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Tells of the first of many events, and again only after a while.
+#[derive(Debug, Default)]
+pub struct Seldom(Mutex<(Option<Instant>, u64)>);
+
+impl Seldom {
+    /// Takes note of an event. If it is due to be told of, this is how many there were since the last that was.
+    pub fn due(&self) -> Option<u64> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (told, untold) = &mut *state;
+        if told.is_some_and(|told| told.elapsed() < SILENCE) {
+            *untold += 1;
+            return None;
+        }
+        *told = Some(Instant::now());
+        Some(std::mem::take(untold))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_events_are_told_once() {
+        let seldom = Seldom::default();
+        let told: Vec<_> = (0..1_000).filter_map(|_| seldom.due()).collect();
+        assert_eq!(told, [0]);
+    }
 }

@@ -11,7 +11,7 @@ use std::{
 const LAYERS: &[&str] = &["domain", "store", "gate", "fleet", "admin", "cli"];
 
 /// Beside the layers: what any of them but the domain may use, and what uses no layer but the domain itself.
-const BESIDE: &[&str] = &["config", "proto", "status", "telemetry"];
+const BESIDE: &[&str] = &["config", "proto", "status", "telemetry", "tls"];
 
 /// Where the generated types may be seen: the adapters. `*` stands for anything.
 const ADAPTERS: &[&str] = &[

@@ -1,18 +1,19 @@
 //! Who calls, and what they may do.
 //!
 //! Callers are authorized by Portcullis itself: an admin credential is a key of the `system` workspace, judged by the same
-//! code that answers Check. The admin socket is authorized by the file system.
+//! code that answers Check. Over TLS a client certificate does as well, if the configuration maps it. The admin socket is
+//! authorized by the file system.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use tonic::{
     Request,
-    metadata::MetadataMap,
     transport::server::{TcpConnectInfo, UdsConnectInfo},
 };
 
 use super::Failure;
 use crate::{
+    config::MappedCaller,
     domain::{
         grant::{Act, Authority},
         id::{Revision, WorkspaceId},
@@ -20,6 +21,7 @@ use crate::{
         name::KeyName,
     },
     gate::{
+        callers::{self, Malformed, Peer},
         checker::{Checker, Credential},
         clock::Clock,
     },
@@ -29,7 +31,7 @@ use crate::{
 /// The one that makes a call.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// A `system` key's name, or `local:{uid}`.
+    /// A `system` key's name, the SPIFFE ID or `dns:{name}` of a certificate, or `local:{uid}`.
     pub principal: String,
     /// The label `team` of its key.
     pub team: String,
@@ -70,15 +72,23 @@ impl Caller {
         checker: &Checker<C>,
     ) -> Result<Self, Failure> {
         let socket = request.extensions().get::<UdsConnectInfo>();
-        let source = request
-            .extensions()
-            .get::<TcpConnectInfo>()
-            .and_then(TcpConnectInfo::remote_addr);
-        let source = source.map(|address| address.ip().to_canonical());
-        match (credential(request.metadata())?, socket) {
-            (Some(credential), _) => Self::with_credential(credential, source, checker).await,
-            (None, Some(socket)) => Ok(Self::local(socket)),
-            (None, None) => Err(Failure::CredentialMissing),
+        let plain = request.extensions().get::<TcpConnectInfo>();
+        // Of a connection over TLS this stands there, and no other.
+        let tls = request.extensions().get::<Arc<Peer>>();
+        let source = match (tls, plain.and_then(TcpConnectInfo::remote_addr)) {
+            (Some(peer), _) => peer.source,
+            (None, Some(address)) => Some(address.ip().to_canonical()),
+            (None, None) => None,
+        };
+        let credential = callers::credential(request.metadata().as_ref())
+            .map_err(|Malformed| Failure::CredentialInvalid)?;
+        let mapped = tls.and_then(|peer| peer.mapped.as_deref());
+        match (credential, socket, mapped) {
+            // Whoever shows a credential is judged by it alone, so that one that was revoked opens nothing.
+            (Some(credential), ..) => Self::with_credential(credential, source, checker).await,
+            (None, Some(socket), _) => Ok(Self::local(socket)),
+            (None, None, Some(mapped)) => Ok(Self::mapped(mapped, source)),
+            (None, None, None) => Err(Failure::CredentialMissing),
         }
     }
 
@@ -97,12 +107,21 @@ impl Caller {
         Ok(Self {
             principal: key.name().to_string(),
             team: key.labels.get("team").unwrap_or_default().to_owned(),
-            source_address: source
-                .map(|address| address.to_string())
-                .unwrap_or_default(),
+            source_address: shown(source),
             read: Some((RecordId::Key(key.id), revision)),
             authority,
         })
+    }
+
+    /// Whom a certificate names may do what the configuration says, for as long as this process runs with it.
+    fn mapped(mapped: &MappedCaller, source: Option<IpAddr>) -> Self {
+        Self {
+            principal: mapped.name.to_string(),
+            team: String::new(),
+            source_address: shown(source),
+            read: None,
+            authority: Authority::granted(mapped.grants.clone()),
+        }
     }
 
     /// Whoever may open the admin socket may do everything.
@@ -204,15 +223,8 @@ pub(super) fn out_of_reach(act: Act, name: &KeyName) -> Failure {
     Failure::NotPermitted(act, Some(name.workspace.clone()))
 }
 
-/// The credential in the call's metadata. More than one, or one that is not text, is none that we accept.
-fn credential(metadata: &MetadataMap) -> Result<Option<&str>, Failure> {
-    let mut values = metadata.get_all("authorization").iter();
-    match (values.next(), values.next()) {
-        (None, _) => Ok(None),
-        (Some(value), None) => value
-            .to_str()
-            .map(Some)
-            .map_err(|_| Failure::CredentialInvalid),
-        (Some(_), Some(_)) => Err(Failure::CredentialInvalid),
-    }
+fn shown(source: Option<IpAddr>) -> String {
+    source
+        .map(|address| address.to_string())
+        .unwrap_or_default()
 }

@@ -104,7 +104,8 @@ impl From<Failure> for Status {
             Failure::CredentialMissing => status(
                 Code::Unauthenticated,
                 ErrorReason::CredentialMissing,
-                "an admin credential is needed: authorization: Bearer {token of a key in workspaces/system}",
+                "an admin credential is needed: authorization: Bearer {token of a key in workspaces/system}; or, over TLS, a \
+                 client certificate that the configuration maps",
             ),
             Failure::CredentialInvalid => status(
                 Code::Unauthenticated,

@@ -23,10 +23,14 @@ use prometheus_client::{
 };
 
 use super::mutation::Management;
-use crate::gate::{
-    checker::Parts,
-    clock::Clock as _,
-    metrics::{BUCKETS_NANOS, CheckMetrics},
+use crate::{
+    gate::{
+        callers::Refusals,
+        checker::Parts,
+        clock::Clock as _,
+        metrics::{BUCKETS_NANOS, CheckMetrics},
+    },
+    tls::Tls,
 };
 
 /// Of exemplars, which we have none of.
@@ -47,6 +51,10 @@ pub struct Sources {
     pub parts: Arc<Parts>,
     /// Counters of changes.
     pub management: Arc<Management>,
+    /// TLS of the listeners that have it.
+    pub tls: Vec<Arc<Tls>>,
+    /// Callers whom the gate refused.
+    pub refusals: Arc<Refusals>,
 }
 
 impl Ops {
@@ -105,6 +113,8 @@ impl Collector for Sources {
             checks,
             parts,
             management,
+            tls,
+            refusals,
         } = self;
         let totals = checks.totals();
 
@@ -164,6 +174,19 @@ impl Collector for Sources {
                 .encode_family(&[("by", by)])?
                 .encode_counter::<NoLabels, u64, f64>(&count, None)?;
         }
+
+        let mut family = encoder.encode_descriptor(
+            "portcullis_gate_callers_refused",
+            "Calls of the gate whose caller was refused, by why",
+            None,
+            MetricType::Counter,
+        )?;
+        for (reason, count) in refusals.totals() {
+            family
+                .encode_family(&[("reason", reason)])?
+                .encode_counter::<NoLabels, u64, f64>(&count, None)?;
+        }
+        encode_tls(tls, &mut encoder)?;
 
         let counters = [
             (
@@ -228,4 +251,46 @@ impl Collector for Sources {
         }
         Ok(())
     }
+}
+
+fn encode_tls(tls: &[Arc<Tls>], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let totals: Vec<_> = tls.iter().map(|tls| tls.totals()).collect();
+    let mut family = encoder.encode_descriptor(
+        "portcullis_tls_reloads",
+        "Changes of a listener's TLS files, by what came of them",
+        None,
+        MetricType::Counter,
+    )?;
+    for of in &totals {
+        for (result, count) in [("ok", of.reloaded), ("refused", of.refused)] {
+            family
+                .encode_family(&[("listener", of.listener), ("result", result)])?
+                .encode_counter::<NoLabels, u64, f64>(&count, None)?;
+        }
+    }
+    let mut family = encoder.encode_descriptor(
+        "portcullis_tls_handshakes_failed",
+        "TLS handshakes that came to nothing",
+        None,
+        MetricType::Counter,
+    )?;
+    for of in &totals {
+        family
+            .encode_family(&[("listener", of.listener)])?
+            .encode_counter::<NoLabels, u64, f64>(&of.broken_handshakes, None)?;
+    }
+    let mut family = encoder.encode_descriptor(
+        "portcullis_tls_certificate_expiry_seconds",
+        "When a listener's certificate expires, in seconds since 1970",
+        None,
+        MetricType::Gauge,
+    )?;
+    for of in &totals {
+        if let Some(not_after) = of.not_after {
+            family
+                .encode_family(&[("listener", of.listener)])?
+                .encode_gauge(&not_after)?;
+        }
+    }
+    Ok(())
 }

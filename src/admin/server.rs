@@ -1,4 +1,6 @@
-//! The admin listeners: TCP for credentials, a Unix socket for the operator of the machine.
+//! The admin listeners: TCP for credentials, with TLS or without, and a Unix socket for the operator of the machine.
+
+mod encrypted;
 
 use std::{any::Any, io, sync::Arc, time::Duration};
 
@@ -9,7 +11,7 @@ use axum::{
 };
 use futures_util::{Stream, stream};
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpStream, UnixListener},
     sync::watch,
 };
 use tonic::{
@@ -28,6 +30,7 @@ use crate::{
     fleet::Fleet,
     gate::{
         accept_failures::AcceptFailures,
+        callers::CallerMap,
         calls::{Calls, Lane},
         checker::Checker,
         keyring::Keyring,
@@ -38,6 +41,7 @@ use crate::{
         workspace_service_server::WorkspaceServiceServer,
     },
     status::{complete_error, internal_error},
+    tls::Tls,
 };
 
 /// An idle connection is asked for a sign of life.
@@ -70,14 +74,23 @@ impl AdminServices {
         listener: TcpListener,
         shutdown: watch::Receiver<bool>,
     ) -> Result<(), Error> {
-        let accepted = accepted(listener, async |listener| {
-            let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            Ok(stream)
-        });
         self.router()
-            .serve_with_incoming_shutdown(accepted, stop(shutdown))
+            .serve_with_incoming_shutdown(accepted_tcp(listener), stop(shutdown))
             .await
+    }
+
+    /// As [`run_tcp`](Self::run_tcp), over TLS. Certificates stand for what `callers` says.
+    ///
+    /// # Errors
+    /// If the listener fails.
+    pub async fn run_tls(
+        self,
+        listener: TcpListener,
+        tls: Arc<Tls>,
+        callers: CallerMap,
+        shutdown: watch::Receiver<bool>,
+    ) -> Result<(), Error> {
+        encrypted::run(self, listener, tls, callers, shutdown).await
     }
 
     /// Serves the admin socket likewise.
@@ -139,6 +152,14 @@ async fn count_call(State(calls): State<Lane>, request: Request, next: Next) -> 
     let open = calls.open();
     let response = next.run(request).await;
     response.map(|body| axum::body::Body::new(open.until_sent(body)))
+}
+
+fn accepted_tcp(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
+    accepted(listener, async |listener| {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    })
 }
 
 /// The connections of a listener. One that cannot be accepted ends nothing.

@@ -6,13 +6,13 @@ use std::{
     io,
     net::TcpListener,
     os::unix::{
-        fs::{FileTypeExt as _, OpenOptionsExt as _},
+        fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown},
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
 };
 
-use crate::config::Listen;
+use crate::config::{Listen, SocketAccess};
 
 /// A socket that listens, and where.
 pub(super) enum Bound {
@@ -47,6 +47,23 @@ pub enum BindError {
         /// Where.
         path: PathBuf,
     },
+    /// The socket cannot be given to whom it is meant for.
+    #[error(
+        "{what}: {address} cannot be given mode {mode:04o}{}: {source}; only root can give a socket to a group that it is not in",
+        group.map(|group| format!(" and group {group}")).unwrap_or_default()
+    )]
+    Access {
+        /// Which listener.
+        what: &'static str,
+        /// Where.
+        address: String,
+        /// The mode that it should have.
+        mode: u32,
+        /// The group that it should have.
+        group: Option<u32>,
+        /// Why.
+        source: io::Error,
+    },
     /// It failed otherwise.
     #[error("{what}: cannot listen on {address}: {source}")]
     Failed {
@@ -60,6 +77,25 @@ pub enum BindError {
 }
 
 impl Bound {
+    /// Opens the socket of the listener called `what`; if it is a Unix socket, with this mode and group.
+    pub(super) fn open_for(
+        what: &'static str,
+        listen: &Listen,
+        access: SocketAccess,
+    ) -> Result<Self, BindError> {
+        let bound = Self::open(what, listen)?;
+        if let Self::Unix(socket) = &bound {
+            socket.give(access).map_err(|source| BindError::Access {
+                what,
+                address: listen.to_string(),
+                mode: access.mode,
+                group: access.group,
+                source,
+            })?;
+        }
+        Ok(bound)
+    }
+
     /// Opens the socket of the listener called `what`.
     pub(super) fn open(what: &'static str, listen: &Listen) -> Result<Self, BindError> {
         match listen {
@@ -147,6 +183,17 @@ impl UnixSocket {
                 _lock: lock,
             },
         })
+    }
+}
+
+impl UnixSocket {
+    /// Says who may connect. Until then only its owner can. The group comes first: the mode is meant for it and no other.
+    fn give(&self, access: SocketAccess) -> io::Result<()> {
+        let path = &self.guard.path;
+        if let Some(group) = access.group {
+            lchown(path, None, Some(group))?;
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(access.mode))
     }
 }
 

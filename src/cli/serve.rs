@@ -29,9 +29,16 @@ use crate::{
         server::AdminServices,
     },
     config::{ADMIN_SOCKET, DEFAULT_DATA_DIR, ListenSettings, Settings},
-    gate::{check_service::WorkspaceChoice, checker::Parts, clock::Clock as _},
+    gate::{
+        callers::{CallerMap, Guard, Refusals},
+        check_service::WorkspaceChoice,
+        checker::Parts,
+        clock::Clock as _,
+        listener::Entry,
+    },
     store::StoreError,
     telemetry,
+    tls::{Tls, TlsFiles},
 };
 
 /// How long closing the store may take. One that is not closed is repaired at the next start.
@@ -51,6 +58,14 @@ pub enum ServeError {
     /// The store could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The files of a listener's TLS cannot be used.
+    #[error("{listener}: {why}")]
+    Tls {
+        /// Which listener.
+        listener: &'static str,
+        /// Why.
+        why: String,
+    },
     /// The log filter could not be parsed.
     #[error("log filter: {0}")]
     Log(#[from] tracing_subscriber::filter::ParseError),
@@ -118,8 +133,10 @@ async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let directory = DataDirectory::open(&settings.data_dir)?;
+    let gate_tls = open_tls("gate", settings.listen.gate_tls.as_ref())?;
+    let admin_tls = open_tls("admin", settings.listen.admin_tls.as_ref())?;
     let sockets = Sockets {
-        gate: Bound::open("gate", &settings.listen.gate)?,
+        gate: Bound::open_for("gate", &settings.listen.gate, settings.listen.gate_socket)?,
         admin: Bound::open("admin", &settings.listen.admin)?,
         admin_socket: UnixSocket::open("admin", &directory.path().join(ADMIN_SOCKET))?,
         ops: Bound::open("ops", &settings.listen.ops)?,
@@ -141,6 +158,9 @@ async fn run(
     let fleet = core.fleet.clone();
     let served = async {
         let (health, others) = Health::new();
+        let callers = CallerMap::new(&settings.callers);
+        let refusals = Arc::new(Refusals::default());
+        let guard = Guard::new(core.checker.clone(), refusals.clone());
         let gate = GateSetup {
             checker: core.checker.clone(),
             checks: core.checks.clone(),
@@ -152,6 +172,11 @@ async fn run(
             },
             envoy: Arc::new(settings.envoy.clone()),
             others: others.gate,
+            entry: Entry {
+                tls: gate_tls.clone(),
+                guard: settings.listen.gate_asks_callers().then_some(guard),
+                callers: callers.clone(),
+            },
         };
         running.serve_gate(sockets.gate, gate);
         let admin = AdminServices {
@@ -163,13 +188,22 @@ async fn run(
             calls: running.calls(),
         };
         running.serve_admin(Bound::Unix(sockets.admin_socket), &admin)?;
-        running.serve_admin(sockets.admin, &admin)?;
+        match admin_tls.clone() {
+            Some(tls) => running.serve_admin_tls(sockets.admin, &admin, tls, callers)?,
+            None => running.serve_admin(sockets.admin, &admin)?,
+        }
+        let tls: Vec<_> = gate_tls.into_iter().chain(admin_tls).collect();
+        for tls in &tls {
+            tokio::spawn(tls.clone().follow());
+        }
 
         health.set(ServingStatus::Serving).await;
         ops.set_ready(Sources {
             checks: core.checks,
             parts: core.parts.clone(),
             management: core.management,
+            tls,
+            refusals,
         });
         let watch_lease = tokio::spawn(watch_clock_and_lease(core.parts, health.clone()));
         print_ready(
@@ -197,12 +231,26 @@ async fn run(
     served
 }
 
+fn open_tls(
+    listener: &'static str,
+    files: Option<&TlsFiles>,
+) -> Result<Option<Arc<Tls>>, ServeError> {
+    let opened = files.map(|files| Tls::open(listener, files.clone()));
+    opened
+        .transpose()
+        .map_err(|why| ServeError::Tls { listener, why })
+}
+
 /// An operator who opened a listener on purpose is reminded of it at each start.
 fn warn_of_strangers(listen: &ListenSettings) {
-    if !listen.gate.is_local() {
-        tracing::warn!(address = %listen.gate, "the gate can be reached from beyond this machine and asks nobody who they are");
+    let gate = &listen.gate;
+    if !gate.is_local() && !listen.gate_asks_callers() {
+        tracing::warn!(address = %gate, "the gate can be reached from beyond this machine and asks nobody who they are");
     }
-    if !listen.admin.is_local() {
+    if !gate.is_local() && listen.gate_tls.is_none() {
+        tracing::warn!(address = %gate, "credentials travel unencrypted to the gate");
+    }
+    if !listen.admin.is_local() && listen.admin_tls.is_none() {
         tracing::warn!(address = %listen.admin, "admin credentials travel unencrypted to the admin listener");
     }
 }

@@ -22,10 +22,34 @@ pub struct ServeFlags {
     /// [default: 127.0.0.1:7700] [env: PORTCULLIS_GATE]
     #[arg(long, value_name = "ADDR")]
     pub gate: Option<OsString>,
-    /// Lets the gate listen beyond this machine although nothing there asks its callers who they are
+    /// Lets the gate listen beyond this machine although it asks no caller who it is
     /// [default: false] [env: PORTCULLIS_GATE_INSECURE]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub gate_insecure: Option<OsString>,
+    /// The PEM file of the gate's certificate and those that lead from it to its authority; then it speaks TLS. Read again
+    /// when it changes [env: PORTCULLIS_GATE_CERT]
+    #[arg(long, value_name = "FILE")]
+    pub gate_cert: Option<OsString>,
+    /// The PEM file of its private key
+    /// [env: PORTCULLIS_GATE_KEY]
+    #[arg(long, value_name = "FILE")]
+    pub gate_key: Option<OsString>,
+    /// A PEM file with the authorities of callers: every caller must show a certificate by one, and have the permission
+    /// `check`, by a [[caller]] of the file or by a credential [env: PORTCULLIS_GATE_CLIENT_CA]
+    #[arg(long, value_name = "FILE")]
+    pub gate_client_ca: Option<OsString>,
+    /// Makes the gate ask every caller for a credential with the permission `check`, or a certificate that stands for one
+    /// [default: false] [env: PORTCULLIS_GATE_REQUIRE_CREDENTIAL]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub gate_require_credential: Option<OsString>,
+    /// The mode of the gate's Unix socket: who can write to it can ask
+    /// [default: 0600] [env: PORTCULLIS_GATE_MODE]
+    #[arg(long, value_name = "OCTAL")]
+    pub gate_mode: Option<OsString>,
+    /// The group of the gate's Unix socket, by name or number
+    /// [default: that of the process] [env: PORTCULLIS_GATE_GROUP]
+    #[arg(long, value_name = "GROUP")]
+    pub gate_group: Option<OsString>,
     /// Where management connects, as --gate
     /// [default: 127.0.0.1:7701] [env: PORTCULLIS_ADMIN]
     #[arg(long, value_name = "ADDR")]
@@ -34,6 +58,18 @@ pub struct ServeFlags {
     /// [default: false] [env: PORTCULLIS_ADMIN_INSECURE]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub admin_insecure: Option<OsString>,
+    /// The PEM file of the admin listener's certificate, as --gate-cert
+    /// [env: PORTCULLIS_ADMIN_CERT]
+    #[arg(long, value_name = "FILE")]
+    pub admin_cert: Option<OsString>,
+    /// The PEM file of its private key
+    /// [env: PORTCULLIS_ADMIN_KEY]
+    #[arg(long, value_name = "FILE")]
+    pub admin_key: Option<OsString>,
+    /// A PEM file with the authorities of administrators: every caller must show a certificate by one, besides a credential,
+    /// or instead of it if a [[caller]] of the file names it [env: PORTCULLIS_ADMIN_CLIENT_CA]
+    #[arg(long, value_name = "FILE")]
+    pub admin_client_ca: Option<OsString>,
     /// Where /livez, /readyz and /metrics are served, as --gate
     /// [default: 127.0.0.1:7702] [env: PORTCULLIS_OPS]
     #[arg(long, value_name = "ADDR")]
@@ -165,8 +201,17 @@ impl ServeFlags {
         match setting {
             Setting::Gate => &self.gate,
             Setting::GateInsecure => &self.gate_insecure,
+            Setting::GateCert => &self.gate_cert,
+            Setting::GateKey => &self.gate_key,
+            Setting::GateClientCa => &self.gate_client_ca,
+            Setting::GateRequireCredential => &self.gate_require_credential,
+            Setting::GateMode => &self.gate_mode,
+            Setting::GateGroup => &self.gate_group,
             Setting::Admin => &self.admin,
             Setting::AdminInsecure => &self.admin_insecure,
+            Setting::AdminCert => &self.admin_cert,
+            Setting::AdminKey => &self.admin_key,
+            Setting::AdminClientCa => &self.admin_client_ca,
             Setting::Ops => &self.ops,
             Setting::DataDir => &self.data_dir,
             Setting::Name => &self.name,

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use super::{
     Environment, Fault, Faults, Origin, ReadFile, Row, ServeFlags, Setting,
     file::{self, FileValue},
+    table::{self, Table},
 };
 
 /// What stands in the place of a value that nobody gave.
@@ -20,7 +21,9 @@ pub(super) struct Layers<'a> {
     flags: &'a ServeFlags,
     env: Environment<'a>,
     file: Vec<FileValue>,
-    /// Whether there is a file that could not be read, so that settings may be missing.
+    /// What the file has besides, and nobody asked for yet.
+    rest: Option<Table>,
+    /// Whether there is a file that could not be read, so that settings may be missing or not be the ones meant.
     file_lost: bool,
     faults: Vec<Fault>,
     rows: Vec<Row>,
@@ -36,6 +39,7 @@ impl<'a> Layers<'a> {
             flags,
             env,
             file: Vec::new(),
+            rest: None,
             file_lost: false,
             faults: Vec::new(),
             rows: Vec::new(),
@@ -51,7 +55,11 @@ impl<'a> Layers<'a> {
         if let Some((path, origin)) = path {
             match read_file(&path) {
                 Ok(text) => match file::read(&path, &text, &mut layers.faults) {
-                    Some(values) => layers.file = values,
+                    Some(contents) => {
+                        layers.file = contents.settings;
+                        layers.rest = Some(contents.rest);
+                        layers.file_lost = !contents.is_certain;
+                    }
                     None => layers.file_lost = true,
                 },
                 Err(error) => {
@@ -140,6 +148,36 @@ impl<'a> Layers<'a> {
         Some((Some(text), origin))
     }
 
+    /// Reads a table of the file, `[name]`, to its end; `None` if there is none.
+    ///
+    /// # Errors
+    /// If a fault was noted about it.
+    pub(super) fn table<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&mut Table, &mut Layers<'_>) -> Result<T, Noted>,
+    ) -> Result<Option<T>, Noted> {
+        let Some(found) = self.rest.as_mut().and_then(|rest| rest.take(name)) else {
+            return Ok(None);
+        };
+        table::read_one(name.to_owned(), found, self, read).map(Some)
+    }
+
+    /// Reads a list of tables of the file, `[[name]]`, each to its end; `None` if there is none.
+    ///
+    /// # Errors
+    /// If a fault was noted about any of them, each of which is read.
+    pub(super) fn tables<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnMut(&mut Table, &mut Layers<'_>) -> Result<T, Noted>,
+    ) -> Result<Option<Vec<T>>, Noted> {
+        let Some(found) = self.rest.as_mut().and_then(|rest| rest.take(name)) else {
+            return Ok(None);
+        };
+        table::read_all(name.to_owned(), found, self, read).map(Some)
+    }
+
     /// What a variable that no flag and no line of the file stands for holds.
     pub(super) fn secret(&self, name: &str) -> Option<Zeroizing<Vec<u8>>> {
         self.variable(name)
@@ -191,7 +229,16 @@ impl<'a> Layers<'a> {
             .map_or(Origin::Default, |row| row.origin.clone())
     }
 
-    pub(super) fn finish(self) -> Result<Vec<Row>, Faults> {
+    /// Ends the reading. Whatever of the file nobody asked for is a fault.
+    pub(super) fn finish(mut self) -> Result<Vec<Row>, Faults> {
+        for entry in self.rest.take().iter().flat_map(Table::rest) {
+            self.fault(&format!(
+                "{:?}, from {}: {}",
+                entry.name,
+                entry.value.origin,
+                file::about_unknown(&entry.name)
+            ));
+        }
         if self.faults.is_empty() {
             Ok(self.rows)
         } else {

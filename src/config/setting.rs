@@ -7,10 +7,28 @@ pub enum Setting {
     Gate,
     /// Lets the gate listen off loopback.
     GateInsecure,
+    /// The certificate of the gate.
+    GateCert,
+    /// The key of that certificate.
+    GateKey,
+    /// Who signs the certificates of the gate's callers.
+    GateClientCa,
+    /// Makes the gate ask every caller who it is.
+    GateRequireCredential,
+    /// The mode of the gate's Unix socket.
+    GateMode,
+    /// The group of the gate's Unix socket.
+    GateGroup,
     /// Where management is served.
     Admin,
     /// Lets the admin listener be off loopback.
     AdminInsecure,
+    /// The certificate of the admin listener.
+    AdminCert,
+    /// The key of that certificate.
+    AdminKey,
+    /// Who signs the certificates of administrators.
+    AdminClientCa,
     /// Where probes and metrics are served.
     Ops,
     /// Where the store lives.
@@ -41,11 +59,20 @@ pub enum Setting {
 
 impl Setting {
     /// All of them, in the order in which they are read and shown.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 26] = [
         Self::Gate,
         Self::GateInsecure,
+        Self::GateCert,
+        Self::GateKey,
+        Self::GateClientCa,
+        Self::GateRequireCredential,
+        Self::GateMode,
+        Self::GateGroup,
         Self::Admin,
         Self::AdminInsecure,
+        Self::AdminCert,
+        Self::AdminKey,
+        Self::AdminClientCa,
         Self::Ops,
         Self::DataDir,
         Self::Name,
@@ -67,8 +94,17 @@ impl Setting {
         match self {
             Self::Gate => "gate",
             Self::GateInsecure => "gate-insecure",
+            Self::GateCert => "gate-cert",
+            Self::GateKey => "gate-key",
+            Self::GateClientCa => "gate-client-ca",
+            Self::GateRequireCredential => "gate-require-credential",
+            Self::GateMode => "gate-mode",
+            Self::GateGroup => "gate-group",
             Self::Admin => "admin",
             Self::AdminInsecure => "admin-insecure",
+            Self::AdminCert => "admin-cert",
+            Self::AdminKey => "admin-key",
+            Self::AdminClientCa => "admin-client-ca",
             Self::Ops => "ops",
             Self::DataDir => "data-dir",
             Self::Name => "name",
@@ -83,6 +119,15 @@ impl Setting {
             Self::Namespace => "namespace",
             Self::Lease => "lease",
         }
+    }
+
+    /// True if it is either true or false.
+    #[must_use]
+    pub const fn is_switch(self) -> bool {
+        matches!(
+            self,
+            Self::GateInsecure | Self::GateRequireCredential | Self::AdminInsecure
+        )
     }
 
     /// The environment variable.

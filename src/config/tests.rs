@@ -1,4 +1,5 @@
 mod fleet;
+mod tables;
 
 use std::collections::HashMap;
 

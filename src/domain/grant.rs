@@ -230,8 +230,14 @@ impl Authority {
     /// Everything, from anywhere, for good.
     #[must_use]
     pub fn root() -> Self {
+        Self::granted(Grants::root())
+    }
+
+    /// All of this, from anywhere, for good.
+    #[must_use]
+    pub fn granted(grants: Grants) -> Self {
         Self {
-            grants: Grants::root(),
+            grants,
             sources: IpAllowlist::default(),
             expire_time: None,
         }

@@ -1,12 +1,13 @@
 //! `CheckService` over the [`Checker`]. An adapter: messages in, questions out, and back.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt as _;
 use tonic::{Code, Request, Response, Status};
 use zeroize::Zeroizing;
 
 use super::{
+    callers::{Guard, Peer, Refused},
     checker::{Answer, Checker, Credential, ProvedKey, Question, Undecided},
     clock::{Clock, SystemClock},
 };
@@ -32,6 +33,7 @@ const MAX_LABELS: usize = 100;
 pub struct CheckApi<C: Clock = SystemClock> {
     checker: Checker<C>,
     workspace: WorkspaceChoice,
+    guard: Option<Guard<C>>,
 }
 
 /// What an empty workspace in a request stands for.
@@ -47,7 +49,40 @@ impl<C: Clock> CheckApi<C> {
     /// Answers with `checker`.
     #[must_use]
     pub const fn new(checker: Checker<C>, workspace: WorkspaceChoice) -> Self {
-        Self { checker, workspace }
+        Self {
+            checker,
+            workspace,
+            guard: None,
+        }
+    }
+
+    /// The same for those only whom the guard lets through; `None`: for everybody.
+    #[must_use]
+    pub fn guarded_by(self, guard: Option<Guard<C>>) -> Self {
+        Self { guard, ..self }
+    }
+
+    /// Goes on only if the caller may ask all of this. A workspace that is none has no keys, and is answered.
+    async fn admit<T>(&self, request: &Request<T>, checks: &[CheckRequest]) -> Result<(), Refused> {
+        let Some(guard) = &self.guard else {
+            return Ok(());
+        };
+        let stranger = Arc::default();
+        let peer: &Arc<Peer> = request.extensions().get().unwrap_or(&stranger);
+        let workspaces = checks
+            .iter()
+            .filter_map(|check| self.workspace_of(&check.workspace));
+        let headers = request.metadata().as_ref();
+        guard.admit(headers, peer, workspaces).await
+    }
+
+    /// The workspace that a request means; `None`: none.
+    fn workspace_of<'a>(&self, named: &'a str) -> Option<&'a str> {
+        match (named, self.workspace) {
+            ("", WorkspaceChoice::Required) => None,
+            ("", WorkspaceChoice::Default) => Some(DEFAULT_WORKSPACE),
+            (named, _) => Some(named).filter(|named| WorkspaceId::is_valid(named)),
+        }
     }
 
     /// Decides one request, unless it asks for a revision at or past `missed`, which was just waited for in vain. Whatever goes
@@ -88,11 +123,7 @@ impl<C: Clock> CheckApi<C> {
             min_revision,
             labels,
         } = request;
-        let workspace = match (workspace.as_str(), self.workspace) {
-            ("", WorkspaceChoice::Required) => return None,
-            ("", WorkspaceChoice::Default) => DEFAULT_WORKSPACE,
-            (named, _) => Some(named).filter(|named| WorkspaceId::is_valid(named))?,
-        };
+        let workspace = self.workspace_of(workspace)?;
         let source = match source_address.as_str() {
             "" => None,
             address => Some(source::parse_source(address)?),
@@ -125,6 +156,8 @@ impl<C: Clock> CheckService for CheckApi<C> {
         &self,
         request: Request<CheckRequest>,
     ) -> Result<Response<CheckResponse>, Status> {
+        self.admit(&request, std::slice::from_ref(request.get_ref()))
+            .await?;
         let decided = self.decide(request.into_inner(), None).await;
         Ok(Response::new(decided?))
     }
@@ -133,6 +166,7 @@ impl<C: Clock> CheckService for CheckApi<C> {
         &self,
         request: Request<BatchCheckRequest>,
     ) -> Result<Response<BatchCheckResponse>, Status> {
+        self.admit(&request, &request.get_ref().checks).await?;
         let checks = request.into_inner().checks;
         if checks.len() > MAX_BATCH {
             return Err(invalid_fields(vec![(
@@ -179,6 +213,30 @@ impl From<NoAnswer> for Status {
         match none {
             NoAnswer::Undecided(undecided) => undecided.into(),
             NoAnswer::Defect => internal_error(),
+        }
+    }
+}
+
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Missing => status(
+                Code::Unauthenticated,
+                ErrorReason::CredentialMissing,
+                "this gate asks who calls: authorization: Bearer {token of a key in workspaces/system} in the call's \
+                 metadata, or a client certificate that its configuration maps",
+            ),
+            Refused::Invalid => status(
+                Code::Unauthenticated,
+                ErrorReason::CredentialInvalid,
+                "the caller's credential is unknown, wrong, disabled, expired or used from a refused address",
+            ),
+            Refused::NotPermitted => status(
+                Code::PermissionDenied,
+                ErrorReason::CallerNotPermitted,
+                "the caller lacks the permission check for a workspace that it asks about",
+            ),
+            Refused::Undecided(undecided) => undecided.into(),
         }
     }
 }

@@ -13,6 +13,7 @@ mod source;
 use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use prost::Message as _;
 
 use self::{
@@ -21,6 +22,7 @@ use self::{
     request::{Asked, OwnSettings},
 };
 use super::{
+    callers::{Guard, Peer, Refused},
     checker::{Answer, Checker, Credential, Question, Undecided},
     clock::{Clock, SystemClock},
 };
@@ -34,32 +36,65 @@ use crate::{
 pub struct EnvoyApi<C: Clock = SystemClock> {
     checker: Checker<C>,
     settings: Arc<EnvoySettings>,
+    guard: Option<Guard<C>>,
+}
+
+/// Who asks: Envoy, or who passes for it.
+struct Gateway<'a> {
+    metadata: &'a HeaderMap,
+    peer: &'a Peer,
 }
 
 impl<C: Clock> EnvoyApi<C> {
     /// Answers with `checker`.
     #[must_use]
     pub const fn new(checker: Checker<C>, settings: Arc<EnvoySettings>) -> Self {
-        Self { checker, settings }
+        Self {
+            checker,
+            settings,
+            guard: None,
+        }
     }
 
-    /// Answers an encoded `envoy.service.auth.v3.CheckRequest`.
+    /// The same for those only whom the guard lets through; `None`: for everybody.
+    #[must_use]
+    pub fn guarded_by(self, guard: Option<Guard<C>>) -> Self {
+        Self { guard, ..self }
+    }
+
+    /// Answers an encoded `envoy.service.auth.v3.CheckRequest` of somebody of whom nothing is known.
     pub async fn answer(&self, message: Bytes) -> CheckResponse {
+        self.answer_to(message, &HeaderMap::new(), &Peer::default())
+            .await
+    }
+
+    /// Answers one that came with this metadata from this peer.
+    pub async fn answer_to(
+        &self,
+        message: Bytes,
+        metadata: &HeaderMap,
+        peer: &Peer,
+    ) -> CheckResponse {
         let Ok(message) = extauthz::CheckRequest::decode(message) else {
             return self.refuse_malformed().into();
         };
         let Some(asked) = Asked::read(&message) else {
             return self.refuse_malformed().into();
         };
-        match self.judge(&asked).await {
+        match self.judge(&asked, Gateway { metadata, peer }).await {
             Ok(allowed) => allowed.into(),
             Err(denied) => denied.for_caller_of(&asked).into(),
         }
     }
 
     /// Decides. What the request asks for is settled first, then who asks.
-    async fn judge<'a>(&'a self, asked: &'a Asked<'a>) -> Result<Allowed<'a>, Denied> {
+    async fn judge<'a>(
+        &'a self,
+        asked: &'a Asked<'a>,
+        gateway: Gateway<'_>,
+    ) -> Result<Allowed<'a>, Denied> {
         let policy = self.policy(asked)?;
+        self.admit(gateway, policy.workspace.as_str()).await?;
         let (credential, carrier) = match credential::find(asked, &self.settings) {
             Found::One(credential, carrier) => (credential, Some(carrier)),
             // Judged like any other that opens nothing.
@@ -121,6 +156,26 @@ impl<C: Clock> EnvoyApi<C> {
         found.ok_or_else(|| {
             self.checker.refuse(Reason::PermissionDenied);
             Denied::NoPolicy
+        })
+    }
+
+    /// Goes on only if whoever asks may check keys of the workspace.
+    async fn admit(&self, gateway: Gateway<'_>, workspace: &str) -> Result<(), Denied> {
+        let Some(guard) = &self.guard else {
+            return Ok(());
+        };
+        let admitted = guard
+            .admit(gateway.metadata, gateway.peer, [workspace])
+            .await;
+        admitted.map_err(|refused| match refused {
+            Refused::Undecided(undecided) => {
+                self.checker.count_undecided();
+                Denied::Undecided(undecided)
+            }
+            Refused::Missing | Refused::Invalid | Refused::NotPermitted => {
+                self.checker.refuse(Reason::PermissionDenied);
+                Denied::Stranger
+            }
         })
     }
 

@@ -6,8 +6,9 @@
 mod connection;
 mod dispatch;
 mod socket;
+mod tls;
 
-use std::{io, thread};
+use std::{io, sync::Arc, thread};
 
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -23,8 +24,13 @@ use self::{
     socket::{AsyncListener, Socket},
 };
 use super::{
-    accept_failures::AcceptFailures, calls::Lane, check_service::CheckApi, envoy::EnvoyApi,
+    accept_failures::AcceptFailures,
+    callers::{CallerMap, Guard, Peer},
+    calls::Lane,
+    check_service::CheckApi,
+    envoy::EnvoyApi,
 };
+use crate::tls::Tls;
 
 /// What the gate listens on.
 #[derive(Debug)]
@@ -45,6 +51,19 @@ pub struct GateServices {
     pub others: Routes,
     /// Where its calls are counted.
     pub calls: Lane,
+    /// How connections come in.
+    pub entry: Entry,
+}
+
+/// How connections to the gate come in, and whose calls are answered.
+#[derive(Clone, Default)]
+pub struct Entry {
+    /// What TCP connections are encrypted with; `None`: with nothing.
+    pub tls: Option<Arc<Tls>>,
+    /// Judges the caller of each call; `None`: everybody who can connect may ask.
+    pub guard: Option<Guard>,
+    /// What certificates stand for.
+    pub callers: CallerMap,
 }
 
 /// Serves until `shutdown` turns true and every call that was begun is answered.
@@ -123,12 +142,13 @@ async fn run_worker(
     services: GateServices,
     shutdown: watch::Receiver<bool>,
 ) {
+    let entry = services.entry.clone();
     let service = GateService::new(services);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             socket = queue.recv() => match socket {
-                Some(socket) => serve(socket, &service, &shutdown, &mut connections),
+                Some(socket) => serve(socket, &entry, &service, &shutdown, &mut connections),
                 None => break,
             },
             Some(_) = connections.join_next() => {}
@@ -139,6 +159,7 @@ async fn run_worker(
 
 fn serve(
     socket: Socket,
+    entry: &Entry,
     service: &GateService,
     shutdown: &watch::Receiver<bool>,
     connections: &mut JoinSet<()>,
@@ -146,7 +167,17 @@ fn serve(
     let (service, shutdown) = (service.clone(), shutdown.clone());
     let opened = match socket {
         Socket::Tcp(socket) => tokio::net::TcpStream::from_std(socket).map(|stream| {
-            connections.spawn(serve_connection(TokioIo::new(stream), service, shutdown));
+            // A peer that is gone already has no address, and no call either.
+            let source = stream.peer_addr().ok().map(|address| address.ip());
+            if let Some(tls) = entry.tls.clone() {
+                let entry = entry.clone();
+                connections.spawn(async move {
+                    tls::serve(stream, source, &tls, &entry, service, shutdown).await;
+                });
+            } else {
+                let service = service.for_peer(Peer::at(source));
+                connections.spawn(serve_connection(TokioIo::new(stream), service, shutdown));
+            }
         }),
         Socket::Unix(socket) => tokio::net::UnixStream::from_std(socket).map(|stream| {
             connections.spawn(serve_connection(TokioIo::new(stream), service, shutdown));

@@ -75,6 +75,12 @@ impl Clients {
         let channel = Endpoint::from_shared(address.endpoint())
             .expect("an address")
             .connect_lazy();
+        Self::over(channel, token)
+    }
+
+    /// Calls through this channel.
+    #[must_use]
+    pub fn over(channel: Channel, token: &Token) -> Self {
         let calls = || InterceptedService::new(channel.clone(), token.clone());
         Self {
             keys: KeyServiceClient::new(calls()),

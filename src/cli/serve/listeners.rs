@@ -18,13 +18,15 @@ use crate::{
     admin::{ops::Ops, server::AdminServices},
     config::EnvoySettings,
     gate::{
+        callers::CallerMap,
         calls::Calls,
         check_service::{CheckApi, WorkspaceChoice},
         checker::Checker,
         envoy::EnvoyApi,
-        listener::{self, GateListener, GateServices},
+        listener::{self, Entry, GateListener, GateServices},
         metrics::CheckMetrics,
     },
+    tls::Tls,
 };
 
 /// Calls that are not answered by then are cut off.
@@ -39,6 +41,7 @@ pub(super) struct GateSetup {
     pub(super) workspace: WorkspaceChoice,
     pub(super) envoy: Arc<EnvoySettings>,
     pub(super) others: Routes,
+    pub(super) entry: Entry,
 }
 
 /// The listeners that run.
@@ -85,6 +88,7 @@ impl Running {
             ),
             others: setup.others.clone(),
             calls: calls.lane(),
+            entry: setup.entry.clone(),
         };
         let shutdown = self.shutdown.subscribe();
         self.tasks.spawn(async move {
@@ -111,6 +115,25 @@ impl Running {
                     .spawn(async move { served.await.map_err(listener_failed) });
             }
         }
+        Ok(())
+    }
+
+    /// Starts an admin listener over TLS. A Unix socket has none.
+    pub(super) fn serve_admin_tls(
+        &mut self,
+        bound: Bound,
+        services: &AdminServices,
+        tls: Arc<Tls>,
+        callers: CallerMap,
+    ) -> io::Result<()> {
+        let listener = match bound {
+            Bound::Tcp(listener) => TcpListener::from_std(listener)?,
+            unix @ Bound::Unix(_) => return self.serve_admin(unix, services),
+        };
+        let shutdown = self.shutdown.subscribe();
+        let served = services.clone().run_tls(listener, tls, callers, shutdown);
+        self.tasks
+            .spawn(async move { served.await.map_err(listener_failed) });
         Ok(())
     }
 

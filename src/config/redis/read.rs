@@ -2,8 +2,6 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use zeroize::Zeroizing;
-
 use super::{
     Password, RedisAddress, RedisDurability, RedisSettings,
     url::{self, Place, RedisUrl},
@@ -11,6 +9,7 @@ use super::{
 use crate::config::{
     Origin, ReadFile, Setting,
     layers::{Layers, NOT_SET, Noted},
+    pem,
 };
 
 const PASSWORD_VARIABLE: &str = "PORTCULLIS_REDIS_PASSWORD";
@@ -33,7 +32,7 @@ pub(in crate::config) fn read(
     let pem = |layers: &mut Layers<'_>, setting, holds| {
         layers.read_unquoted(
             setting,
-            |text| parse_pem(text, holds, read_file),
+            |text| pem::parse(text, holds, read_file).map(|file| file.path),
             |path: &PathBuf| path.display().to_string(),
         )
     };
@@ -204,29 +203,6 @@ fn parse_user(text: &str) -> Result<String, String> {
         return Err("is no user of Redis: it is empty, or has blanks; name an ACL user".into());
     }
     Ok(text.to_owned())
-}
-
-/// A file's content in its name's place may be a private key, so neither is quoted until the file was read.
-fn parse_pem(text: &str, holds: &str, read_file: ReadFile<'_>) -> Result<PathBuf, String> {
-    if text.is_empty() || text.contains("-----") || text.chars().any(char::is_control) {
-        return Err("is no file's name; name a PEM file".into());
-    }
-    let path = PathBuf::from(text);
-    let content = read_file(&path).map(Zeroizing::new).map_err(|error| {
-        format!(
-            "{} cannot be read: {error}; name a PEM file that is there",
-            path.display()
-        )
-    })?;
-    if content.contains(&format!("{holds}-----")) {
-        Ok(path)
-    } else {
-        Err(format!(
-            "{} holds no {}; name a PEM file that does",
-            path.display(),
-            holds.to_ascii_lowercase()
-        ))
-    }
 }
 
 fn parse_durability(text: &str) -> Result<RedisDurability, String> {

@@ -39,6 +39,8 @@ pub(super) enum Denied {
     Decided(Reason, Option<ProvedKey>),
     /// Nothing says what the call requires.
     NoPolicy,
+    /// Whoever asks may not.
+    Stranger,
     /// There was no decision.
     Undecided(Undecided),
     /// There was no decision in time.
@@ -178,6 +180,10 @@ impl Denied {
                 Reason::PermissionDenied,
                 "nothing says which permission this call requires, so it is closed",
             ),
+            Self::Stranger => forbidden(
+                Reason::PermissionDenied,
+                "the gateway in front of this service may not ask about API keys",
+            ),
             Self::Undecided(_) | Self::TooLate | Self::Defect => (
                 StatusCode::ServiceUnavailable,
                 Code::Unavailable,
@@ -192,6 +198,7 @@ impl Denied {
         match self {
             Self::Decided(reason, _) => reason.name(),
             Self::NoPolicy => "NO_POLICY",
+            Self::Stranger => "CALLER_REFUSED",
             Self::Undecided(Undecided::Fenced) => "REPLICA_FENCED",
             Self::Undecided(Undecided::Overloaded) => "OVERLOADED",
             Self::Undecided(Undecided::Unreadable) => "RECORD_UNREADABLE",

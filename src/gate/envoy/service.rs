@@ -21,7 +21,10 @@ use prost::Message as _;
 use zeroize::Zeroizing;
 
 use super::{EnvoyApi, answer::Denied};
-use crate::{gate::clock::Clock, proto::envoy::service::auth::v3::CheckResponse};
+use crate::{
+    gate::{callers::Peer, clock::Clock},
+    proto::envoy::service::auth::v3::CheckResponse,
+};
 
 /// The path of `envoy.service.auth.v3.Authorization.Check`.
 pub const PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -41,9 +44,12 @@ where
     C: Clock,
     B: Body<Data = Bytes> + Send,
 {
+    let (head, body) = request.into_parts();
+    let stranger = Arc::default();
+    let peer: &Arc<Peer> = head.extensions.get().unwrap_or(&stranger);
     let answered = async {
-        match read_message(request.into_body()).await {
-            Some(message) => api.answer(message).await,
+        match read_message(body).await {
+            Some(message) => api.answer_to(message, &head.headers, peer).await,
             None => api.refuse_malformed().into(),
         }
     };

@@ -16,6 +16,7 @@ use tower::ServiceExt as _;
 use super::GateServices;
 use crate::{
     gate::{
+        callers::Peer,
         calls::{Lane, Open},
         check_service::CheckApi,
         envoy::{self, EnvoyApi},
@@ -34,6 +35,9 @@ pub(super) struct GateService {
     envoy: Arc<EnvoyApi>,
     others: Routes,
     calls: Lane,
+    /// Whether anybody wants to know of the other end of the connection.
+    is_guarded: bool,
+    peer: Arc<Peer>,
 }
 
 impl GateService {
@@ -43,13 +47,26 @@ impl GateService {
             envoy,
             others,
             calls,
+            entry,
         } = services;
+        let check = check.guarded_by(entry.guard.clone());
+        let envoy = envoy.guarded_by(entry.guard.clone());
         Self {
             check: CheckServiceServer::new(check).max_decoding_message_size(MAX_MESSAGE),
             envoy: Arc::new(envoy),
             others,
             calls,
+            is_guarded: entry.guard.is_some(),
+            peer: Arc::default(),
         }
+    }
+
+    /// The service of one connection.
+    pub(super) fn for_peer(mut self, peer: Peer) -> Self {
+        if self.is_guarded {
+            self.peer = Arc::new(peer);
+        }
+        self
     }
 }
 
@@ -58,8 +75,11 @@ impl hyper::service::Service<Request<Incoming>> for GateService {
     type Error = Infallible;
     type Future = GateCall;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let open = self.calls.open();
+        if self.is_guarded {
+            request.extensions_mut().insert(self.peer.clone());
+        }
         let path = request.uri().path();
         if path == envoy::service::PATH {
             let answer = envoy::service::serve(self.envoy.clone(), request);

@@ -1,0 +1,9 @@
+//! TLS against real processes: who gets through, who does not, and what happens when certificates change.
+
+mod admin;
+mod gate;
+mod pki;
+mod reload;
+#[path = "../support/mod.rs"]
+mod support;
+mod wire;
