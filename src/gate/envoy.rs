@@ -102,10 +102,7 @@ impl<C: Clock> EnvoyApi<C> {
             // Whoever reads only one of them may read another one than we do.
             Found::Several => return Err(self.refuse_malformed()),
         };
-        let own_settings = OwnSettings {
-            asked,
-            credential_header: self.settings.header.as_deref(),
-        };
+        let own_settings = OwnSettings::new(asked, self.settings.header.as_deref());
         let question = Question {
             credential: Credential(credential),
             workspace: policy.workspace.as_str(),
@@ -128,6 +125,7 @@ impl<C: Clock> EnvoyApi<C> {
                 carrier,
                 key,
                 settings,
+                look_alikes: own_settings.into_look_alikes(),
             }
             .checked(&self.settings)
             .ok_or(Denied::Undecided(Undecided::Unreadable)),

@@ -52,6 +52,16 @@ pub fn python() -> Result<PathBuf, Missing> {
     tool("PORTCULLIS_PYTHON")
 }
 
+/// Envoy, of the version that `tests/run` pins.
+///
+/// # Errors
+///
+/// When it is not installed.
+#[track_caller]
+pub fn envoy() -> Result<PathBuf, Missing> {
+    tool("PORTCULLIS_ENVOY")
+}
+
 /// redis-server, 7.0 or later: where `tests/run` says, or the one on the `PATH`.
 ///
 /// # Errors

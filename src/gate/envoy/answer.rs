@@ -3,7 +3,10 @@
 use prost_types::{Struct, Value, value::Kind};
 use tonic::Code;
 
-use super::{credential::Carrier, request::Asked};
+use super::{
+    credential::Carrier,
+    request::{Asked, folded},
+};
 use crate::{
     config::EnvoySettings,
     domain::{decision::Reason, setting::Effective},
@@ -31,6 +34,8 @@ pub(super) struct Allowed<'a> {
     pub(super) carrier: Carrier<'a>,
     pub(super) key: ProvedKey,
     pub(super) settings: Vec<Effective>,
+    /// Headers that some server may take for a setting's.
+    pub(super) look_alikes: Vec<&'a str>,
 }
 
 /// A call that may not pass, and why.
@@ -89,22 +94,16 @@ impl Allowed<'_> {
 impl From<Allowed<'_>> for CheckResponse {
     fn from(allowed: Allowed<'_>) -> Self {
         let headers = allowed.headers();
-        // Many servers take `x_a`, and some `x.a`, for `x-a`. Envoy removes after it sets, so what is set is never removed.
+        // Envoy removes after it sets, so what is set is never removed.
         let is_forged = |name: &str| {
-            if headers.iter().any(|(set, _)| *set == name) {
-                return false;
-            }
-            let folded: String = name
-                .chars()
-                .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-                .collect();
-            folded.starts_with(IDENTITY) || headers.iter().any(|(set, _)| *set == folded)
+            folded(name).take(IDENTITY.len()).eq(IDENTITY.bytes())
+                && !headers.iter().any(|(set, _)| *set == name)
         };
+        let names = allowed.asked.headers().map(|(name, _)| name);
+        let forged = names.filter(|name| is_forged(name));
         let mut remove: Vec<String> = Vec::new();
-        for (name, _) in allowed.asked.headers() {
-            // A pseudo-header's colon is no letter.
-            if !name.starts_with(':') && is_forged(name) && !remove.iter().any(|gone| gone == name)
-            {
+        for name in forged.chain(allowed.look_alikes.iter().copied()) {
+            if !remove.iter().any(|gone| gone == name) {
                 remove.push(name.to_owned());
             }
         }
@@ -246,6 +245,8 @@ impl From<Told> for CheckResponse {
         let (status, code, reason, message) = denied.told();
         let mut headers = Vec::with_capacity(2);
         let body = if to_grpc {
+            // Envoy makes a gRPC status of the one of HTTP, and INTERNAL of a 400, unless it is told one.
+            headers.push(header("grpc-status", &i32::from(code).to_string()));
             message.to_owned()
         } else {
             headers.push(header("content-type", "application/json"));

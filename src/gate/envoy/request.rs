@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     str::{self, Utf8Error},
+    sync::{Mutex, PoisonError},
 };
 
 use crate::{
@@ -136,9 +137,41 @@ fn is_token(text: &str) -> bool {
 
 /// The request's own values for settings: what came under their headers.
 pub(super) struct OwnSettings<'a> {
-    pub(super) asked: &'a Asked<'a>,
+    asked: &'a Asked<'a>,
     /// What stands there is a secret, and no setting's value.
-    pub(super) credential_header: Option<&'a str>,
+    credential_header: Option<&'a str>,
+    /// Headers that some server may take for a setting's, noted as the settings are looked up.
+    look_alikes: Mutex<Vec<&'a str>>,
+}
+
+impl<'a> OwnSettings<'a> {
+    pub(super) const fn new(asked: &'a Asked<'a>, credential_header: Option<&'a str>) -> Self {
+        Self {
+            asked,
+            credential_header,
+            look_alikes: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Headers that are no setting's, and look like one's to some servers, whether that setting has a value or not.
+    pub(super) fn into_look_alikes(self) -> Vec<&'a str> {
+        let noted = self.look_alikes.into_inner();
+        // A list of names is whole at any time.
+        noted.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// True if some server may take a header of that name for the other one: many take `x_a`, and some `x.a`, for `x-a`.
+pub(super) fn folds_to(name: &str, other: &str) -> bool {
+    name.len() == other.len() && folded(name).eq(other.bytes())
+}
+
+/// A header's name as those servers read it.
+pub(super) fn folded(name: &str) -> impl Iterator<Item = u8> {
+    name.bytes().map(|byte| match byte {
+        byte if byte.is_ascii_alphanumeric() => byte,
+        _ => b'-',
+    })
 }
 
 /// Headers may hold secrets.
@@ -153,6 +186,12 @@ impl Requested for OwnSettings<'_> {
         let header = declaration.header.as_deref()?;
         if self.credential_header == Some(header) {
             return None;
+        }
+        for (name, _) in self.asked.headers() {
+            if name != header && folds_to(name, header) {
+                let noted = self.look_alikes.lock();
+                noted.unwrap_or_else(PoisonError::into_inner).push(name);
+            }
         }
         let mut values = self.asked.header(header);
         let (first, second) = (values.next()?, values.next());
