@@ -1,26 +1,26 @@
 //! Finds a server and a credential, and connects.
 
+mod server;
+
 use std::{
-    fmt, fs, io,
-    net::IpAddr,
+    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::Args;
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Channel, Endpoint},
+    transport::Channel,
 };
 use zeroize::Zeroizing;
 
+use self::server::Server;
 use super::{
     console::{Console, clean},
-    failure::{Failure, root_cause},
+    failure::Failure,
     key_ref::without_scheme,
     output::Format,
 };
@@ -32,6 +32,7 @@ use crate::{
         fleet_service_client::FleetServiceClient, key_service_client::KeyServiceClient,
         workspace_service_client::WorkspaceServiceClient,
     },
+    tls::{ClientFiles, ClientTls},
 };
 
 /// A page of 1,000 keys, each as large as a key may be, is about 120 MB.
@@ -52,9 +53,20 @@ const LONG_ANSWER_WITHIN: u64 = 600;
 #[command(next_help_heading = "Connection")]
 pub(super) struct ClientFlags {
     // The variables are looked up by `Console::variable`, not by clap, which takes an empty one for a value.
-    /// The server: host:port or unix:/path [default: admin.sock in the data directory] [env: PORTCULLIS_SERVER]
+    /// The server: host:port, https://host:port for TLS, or unix:/path [default: admin.sock in the data directory]
+    /// [env: PORTCULLIS_SERVER]
     #[arg(long, global = true, value_name = "ADDR")]
     server: Option<String>,
+    /// A PEM file with the authorities that an https:// server is believed by [default: the public ones]
+    /// [env: PORTCULLIS_CA]
+    #[arg(long, global = true, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// A PEM file with one's own certificate, for an https:// server that asks for one [env: PORTCULLIS_CERT]
+    #[arg(long, global = true, value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// A PEM file with the key of that certificate [env: PORTCULLIS_KEY]
+    #[arg(long, global = true, value_name = "FILE")]
+    key: Option<PathBuf>,
     /// The data directory of a server on this machine [default: ./data] [env: PORTCULLIS_DATA_DIR]
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -109,8 +121,9 @@ impl Client {
     ) -> Result<Self, Failure> {
         let timeout = flags.timeout(ANSWER_WITHIN);
         let server = flags.find_server(console)?;
+        let tls = flags.tls(&server, console)?;
         let authorization = flags.authorization(&server, console)?;
-        let channel = server.connect(timeout).await.map_err(|cause| {
+        let channel = server.connect(timeout, tls).await.map_err(|cause| {
             Failure::Failed(format!(
                 "no server at {server}: {}\nhint: start one with `{} serve`, or name another with --data-dir or --server",
                 clean(&cause),
@@ -223,6 +236,44 @@ impl ClientFlags {
         }
     }
 
+    /// What encrypts the connection, if the server is one with TLS.
+    fn tls(&self, server: &Server, console: &Console<'_>) -> Result<Option<ClientTls>, Failure> {
+        let of = |flag: &Option<PathBuf>, variable: &str| {
+            let given = || console.variable(variable).map(PathBuf::from);
+            flag.clone().or_else(given)
+        };
+        let (ca, cert, key) = (
+            of(&self.ca, "PORTCULLIS_CA"),
+            of(&self.cert, "PORTCULLIS_CERT"),
+            of(&self.key, "PORTCULLIS_KEY"),
+        );
+        if !server.has_tls() {
+            // Whoever set up certificates means to be safe. On a socket of this machine they are no matter, unless they are
+            // named on the spot.
+            let by_flag = self.ca.is_some() || self.cert.is_some() || self.key.is_some();
+            let given = ca.is_some() || cert.is_some() || key.is_some();
+            if by_flag || (given && !server.is_socket()) {
+                return Err(Failure::Usage(
+                    "certificates are for TLS, which this server is not called with; write --server https://host:port, or \
+                     leave out --ca, --cert and --key (and PORTCULLIS_CA, PORTCULLIS_CERT and PORTCULLIS_KEY)"
+                        .into(),
+                ));
+            }
+            return Ok(None);
+        }
+        let identity = match (cert, key) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => {
+                return Err(Failure::Usage(
+                    "--cert and --key (PORTCULLIS_CERT and PORTCULLIS_KEY) go together; give both, or neither".into(),
+                ));
+            }
+        };
+        let tls = ClientTls::open(&ClientFiles { ca, identity });
+        tls.map(Some).map_err(Failure::Failed)
+    }
+
     fn data_dir(&self, console: &Console<'_>) -> PathBuf {
         let variable = || console.variable("PORTCULLIS_DATA_DIR").map(PathBuf::from);
         let given = self.data_dir.clone().or_else(variable);
@@ -253,10 +304,7 @@ impl ClientFlags {
         } else {
             // The root token is picked up unasked, so it goes only where it belongs. The admin socket needs none, and
             // must stay a way in when the file no longer holds the truth.
-            let Server::Tcp(_) = server else {
-                return Ok(None);
-            };
-            if !server.is_local() {
+            if server.is_socket() || !server.is_local() {
                 return Ok(None);
             }
             let path = self.data_dir(console).join(ROOT_TOKEN_FILE);
@@ -276,7 +324,7 @@ impl ClientFlags {
         let mut value = value.ok_or_else(|| Failure::Failed(format!("{source} holds no token")))?;
         // Keeps it out of logs, and of the compression tables of HTTP/2.
         value.set_sensitive(true);
-        if !server.is_local() {
+        if !server.is_local() && !server.has_tls() {
             console.notice(&format!(
                 "note: {server} is reached without TLS; the credential travels unencrypted"
             ));
@@ -304,147 +352,4 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
         "the token file {} cannot be read: {error}",
         path.display()
     ))
-}
-
-/// Where a server is.
-#[derive(Debug, PartialEq, Eq)]
-enum Server {
-    /// A Unix socket.
-    Unix(PathBuf),
-    /// `host:port`; the host may be a name.
-    Tcp(String),
-}
-
-impl Server {
-    fn parse(text: &str) -> Result<Self, String> {
-        const HOW: &str = "--server: write host:port or unix:/path";
-        if let Some(path) = text.strip_prefix("unix:") {
-            return if path.is_empty() {
-                Err(HOW.into())
-            } else {
-                Ok(Self::Unix(path.into()))
-            };
-        }
-        let address = text
-            .strip_prefix("http://")
-            .unwrap_or(text)
-            .trim_end_matches('/');
-        if address.starts_with("https://") {
-            return Err(format!("{HOW}; this version speaks no TLS"));
-        }
-        let (host, port) = address.rsplit_once(':').ok_or(HOW)?;
-        let well_formed = !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0);
-        match address.parse::<http::uri::Authority>() {
-            Ok(_) if well_formed && !address.contains('@') => Ok(Self::Tcp(address.to_owned())),
-            _ => Err(HOW.into()),
-        }
-    }
-
-    /// True if it can only be on this machine.
-    fn is_local(&self) -> bool {
-        match self {
-            Self::Unix(_) => true,
-            Self::Tcp(address) => {
-                let host = address
-                    .rsplit_once(':')
-                    .map_or(address.as_str(), |(host, _)| host);
-                let literal = host.trim_start_matches('[').trim_end_matches(']');
-                host == "localhost"
-                    || literal
-                        .parse::<IpAddr>()
-                        .is_ok_and(|ip| ip.to_canonical().is_loopback())
-            }
-        }
-    }
-
-    /// Connects, or says why not.
-    async fn connect(&self, timeout: Duration) -> Result<Channel, String> {
-        let connecting = async {
-            match self {
-                Self::Unix(path) => {
-                    let path = path.clone();
-                    let connector = tower::service_fn(move |_| {
-                        let path = path.clone();
-                        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-                    });
-                    Endpoint::from_static("http://localhost")
-                        .connect_with_connector(connector)
-                        .await
-                }
-                Self::Tcp(address) => {
-                    Endpoint::from_shared(format!("http://{address}"))?
-                        .connect()
-                        .await
-                }
-            }
-        };
-        match tokio::time::timeout(timeout, connecting).await {
-            Ok(connected) => connected.map_err(|error| root_cause(&error)),
-            Err(_) => Err("no answer in time".into()),
-        }
-    }
-}
-
-impl fmt::Display for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp(address) => f.write_str(address),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_is_named_as_host_and_port_or_as_a_socket() {
-        for (text, server) in [
-            ("127.0.0.1:7701", Server::Tcp("127.0.0.1:7701".into())),
-            (
-                "http://gate.example:7701/",
-                Server::Tcp("gate.example:7701".into()),
-            ),
-            ("[::1]:7701", Server::Tcp("[::1]:7701".into())),
-            ("unix:/run/a b.sock", Server::Unix("/run/a b.sock".into())),
-        ] {
-            assert_eq!(Server::parse(text), Ok(server), "{text}");
-        }
-        for text in [
-            "",
-            "localhost",
-            ":7701",
-            "host:0",
-            "host:65536",
-            "unix:",
-            "https://host:1",
-            "a@b:1",
-            "a b:1",
-        ] {
-            assert!(Server::parse(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn only_loopback_and_sockets_are_local() {
-        let local = |text| Server::parse(text).unwrap().is_local();
-        for text in [
-            "127.0.0.1:1",
-            "127.9.9.9:1",
-            "[::1]:1",
-            "localhost:1",
-            "unix:/a",
-        ] {
-            assert!(local(text), "{text}");
-        }
-        for text in [
-            "0.0.0.0:1",
-            "192.0.2.1:1",
-            "localhost.example:1",
-            "127.0.0.1.example:1",
-        ] {
-            assert!(!local(text), "{text}");
-        }
-    }
 }

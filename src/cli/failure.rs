@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::{console::clean, key_ref::bare_workspace};
-use crate::{config::Faults, proto::v1::ErrorReason, status::carries_issued_key};
+use crate::{config::Faults, proto::v1::ErrorReason, status::carries_issued_key, tls::explain};
 
 /// Displays as whole lines for stderr.
 #[derive(Debug)]
@@ -93,11 +93,8 @@ fn write_status(f: &mut fmt::Formatter<'_>, status: &Status, bare_key: bool) -> 
         );
     }
     if let Some(source) = status.source() {
-        return writeln!(
-            f,
-            "error: the connection failed: {}",
-            clean(&root_cause(source))
-        );
+        let why = explain(source).unwrap_or_else(|| root_cause(source));
+        return writeln!(f, "error: the connection failed: {}", clean(&why));
     }
     let details = status.get_error_details();
     let info = details.error_info();

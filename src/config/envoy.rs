@@ -21,7 +21,7 @@ impl Default for EnvoySettings {
             header: Some("x-api-key".into()),
             query_parameter: None,
             trusted_hops: 0,
-            routes: RouteTable,
+            routes: RouteTable::default(),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! TLS of the command line, towards a server.
 
-use std::{error::Error, fs, io, path::PathBuf, sync::Arc};
+use std::{error::Error, fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, RootCertStore, pki_types::ServerName,
 };
-use tokio::net::TcpStream;
+use tokio::{io::AsyncBufReadExt as _, net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use zeroize::Zeroizing;
 
@@ -13,6 +13,9 @@ use super::{
     material::{Part, Unusable, authorities, certificates, private_key},
     provider, with_path,
 };
+
+/// How long a server's first word is waited for.
+const VERDICT_WITHIN: Duration = Duration::from_secs(1);
 
 /// The files of a client, all PEM.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -81,7 +84,13 @@ impl ClientTls {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let stream = TcpStream::connect((host, port)).await?;
         stream.set_nodelay(true)?;
-        self.0.connect(name, stream).await
+        let mut stream = self.0.connect(name, stream).await?;
+        // The server judges our certificate once we are through with the handshake, and a refusal that comes while a call
+        // is being sent is lost. Servers of HTTP/2 speak first; those that don't are not waited for long.
+        if let Ok(verdict) = timeout(VERDICT_WITHIN, stream.fill_buf()).await {
+            verdict?;
+        }
+        Ok(stream)
     }
 }
 

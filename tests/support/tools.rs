@@ -62,6 +62,30 @@ pub fn envoy() -> Result<PathBuf, Missing> {
     tool("PORTCULLIS_ENVOY")
 }
 
+/// buf, which generates code from the protos.
+///
+/// # Errors
+///
+/// When it is not installed.
+#[track_caller]
+pub fn buf() -> Result<PathBuf, Missing> {
+    tool("PORTCULLIS_BUF")
+}
+
+/// Go, the one on the `PATH`. `tests/run` fetches what the modules here need.
+///
+/// # Errors
+///
+/// When there is none.
+#[track_caller]
+pub fn go() -> Result<OsString, Missing> {
+    match Command::new("go").arg("version").output() {
+        Ok(output) if output.status.success() => Ok("go".into()),
+        Ok(output) => Err(not_run("go", &String::from_utf8_lossy(&output.stderr))),
+        Err(error) => Err(not_run("go", &error.to_string())),
+    }
+}
+
 /// redis-server, 7.0 or later: where `tests/run` says, or the one on the `PATH`.
 ///
 /// # Errors
