@@ -17,3 +17,4 @@ pub mod metrics;
 #[cfg(test)]
 mod testing;
 pub mod verify;
+pub mod wire;

@@ -34,6 +34,11 @@ pub(crate) fn status_with<const N: usize>(
     Status::with_error_details(code, message, details)
 }
 
+/// `RESOURCE_EXHAUSTED`: a limit that all callers share, or one of this caller, is reached.
+pub(crate) fn limit_reached(message: &str) -> Status {
+    status(Code::ResourceExhausted, ErrorReason::ResourceLimit, message)
+}
+
 /// The most violations that one error names. Clients refuse answers whose metadata grows past a few KiB.
 const MAX_VIOLATIONS: usize = 10;
 /// The longest a field's name or description is in an error, in characters: both may repeat what the caller sent.

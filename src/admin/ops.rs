@@ -29,6 +29,7 @@ use crate::{
         checker::Parts,
         clock::Clock as _,
         metrics::{BUCKETS_NANOS, CheckMetrics},
+        wire::{Cut, Wire},
     },
     tls::Tls,
 };
@@ -55,6 +56,8 @@ pub struct Sources {
     pub tls: Vec<Arc<Tls>>,
     /// Callers whom the gate refused.
     pub refusals: Arc<Refusals>,
+    /// Connections, by listener.
+    pub wires: [(&'static str, Wire); 2],
 }
 
 impl Ops {
@@ -115,6 +118,7 @@ impl Collector for Sources {
             management,
             tls,
             refusals,
+            wires,
         } = self;
         let totals = checks.totals();
 
@@ -187,6 +191,7 @@ impl Collector for Sources {
                 .encode_counter::<NoLabels, u64, f64>(&count, None)?;
         }
         encode_tls(tls, &mut encoder)?;
+        encode_wires(wires, &mut encoder)?;
 
         let counters = [
             (
@@ -290,6 +295,48 @@ fn encode_tls(tls: &[Arc<Tls>], encoder: &mut DescriptorEncoder<'_>) -> fmt::Res
             family
                 .encode_family(&[("listener", of.listener)])?
                 .encode_gauge(&not_after)?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_wires(
+    wires: &[(&'static str, Wire)],
+    encoder: &mut DescriptorEncoder<'_>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(
+        "portcullis_connections",
+        "Open connections; of admin those by TCP",
+        None,
+        MetricType::Gauge,
+    )?;
+    for (listener, wire) in wires {
+        family
+            .encode_family(&[("listener", *listener)])?
+            .encode_gauge(&wire.open().cast_signed())?;
+    }
+    let mut family = encoder.encode_descriptor(
+        "portcullis_connections_refused",
+        "Connections closed at once because there were too many",
+        None,
+        MetricType::Counter,
+    )?;
+    for (listener, wire) in wires {
+        family
+            .encode_family(&[("listener", *listener)])?
+            .encode_counter::<NoLabels, u64, f64>(&wire.refused(), None)?;
+    }
+    let mut family = encoder.encode_descriptor(
+        "portcullis_connections_cut",
+        "Connections closed because of what their peer did or did not do",
+        None,
+        MetricType::Counter,
+    )?;
+    for (listener, wire) in wires {
+        for cut in Cut::ALL {
+            family
+                .encode_family(&[("listener", *listener), ("why", cut.name())])?
+                .encode_counter::<NoLabels, u64, f64>(&wire.cuts(cut), None)?;
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     response::Response,
 };
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener},
     sync::watch,
@@ -19,7 +19,7 @@ use tonic::{
     service::Routes,
     transport::{Error, Server, server::Router},
 };
-use tower::util::MapResponseLayer;
+use tower::util::{MapRequestLayer, MapResponseLayer};
 use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
 
 use super::{
@@ -34,6 +34,7 @@ use crate::{
         calls::{Calls, Lane},
         checker::Checker,
         keyring::Keyring,
+        wire::{Guarded, HeldBytes, Place, RequestBody, Wire},
     },
     proto::v1::{
         audit_service_server::AuditServiceServer, check_service_server::CheckServiceServer,
@@ -46,6 +47,19 @@ use crate::{
 
 /// An idle connection is asked for a sign of life.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Connections that an admin listener has at most, files permitting, and what it may have of the limit on them, in 64ths.
+pub const MOST_CONNECTIONS: u64 = 1_024;
+/// See [`MOST_CONNECTIONS`].
+pub const SHARE_OF_FILES: u64 = 4;
+/// Streams that one connection may have open.
+const MAX_STREAMS: u32 = 256;
+/// Header lists above this are refused.
+const MAX_HEADERS: u32 = 16 << 10;
+/// Calls that are reset before we have seen that they were begun, as on the gate.
+const PENDING_RESETS: usize = 256;
+/// Bytes of requests that are not there whole, all callers together: sixteen of the largest.
+const MOST_HELD: u64 = 64 << 20;
 
 /// What the admin listeners serve.
 #[derive(Clone)]
@@ -62,6 +76,8 @@ pub struct AdminServices {
     pub others: Routes,
     /// Where its calls are counted.
     pub calls: Calls,
+    /// Its connections by TCP.
+    pub wire: Wire,
 }
 
 impl AdminServices {
@@ -74,8 +90,10 @@ impl AdminServices {
         listener: TcpListener,
         shutdown: watch::Receiver<bool>,
     ) -> Result<(), Error> {
+        let wire = self.wire.clone();
+        let accepted = guarded(accepted_tcp(listener, wire.clone()), wire);
         self.router()
-            .serve_with_incoming_shutdown(accepted_tcp(listener), stop(shutdown))
+            .serve_with_incoming_shutdown(accepted, stop(shutdown))
             .await
     }
 
@@ -102,9 +120,12 @@ impl AdminServices {
         listener: UnixListener,
         shutdown: watch::Receiver<bool>,
     ) -> Result<(), Error> {
-        let accepted = accepted(listener, async |listener| {
+        // Whoever fills the other listener does not keep the operator of the machine out.
+        let wire = self.wire.with_places(MOST_CONNECTIONS, SHARE_OF_FILES);
+        let accepted = accepted(listener, wire.clone(), async |listener| {
             listener.accept().await.map(|(stream, _)| stream)
         });
+        let accepted = guarded(accepted, wire);
         self.router()
             .serve_with_incoming_shutdown(accepted, stop(shutdown))
             .await
@@ -118,12 +139,14 @@ impl AdminServices {
             checker,
             others,
             calls,
+            wire: _,
         } = self;
         let audit = AuditApi::new(management.clone(), checker.clone());
         let keys = KeyApi::new(management.clone(), checker.clone());
         let workspaces = WorkspaceApi::new(management, checker.clone());
         let fleet = FleetApi::new(fleet, keyring, checker.clone());
         let calls = calls.lane();
+        let share = HeldBytes::default().share_of(MOST_HELD);
         let own = Routes::new(KeyServiceServer::new(keys))
             .add_service(WorkspaceServiceServer::new(workspaces))
             .add_service(FleetServiceServer::new(fleet))
@@ -132,7 +155,10 @@ impl AdminServices {
             .into_axum_router()
             .reset_fallback()
             .layer(CatchPanicLayer::custom(PanicToStatus))
-            .layer(from_fn_with_state(calls, count_call));
+            .layer(from_fn_with_state(calls, count_call))
+            .layer(MapRequestLayer::new(move |request: Request| {
+                request.map(|body| axum::body::Body::new(RequestBody::new(body, &share)))
+            }));
         // Watches of health and reflection are not counted: they end with the process, not before it.
         let routes = others
             .into_axum_router()
@@ -143,6 +169,9 @@ impl AdminServices {
             }));
         Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .max_concurrent_streams(MAX_STREAMS)
+            .http2_max_header_list_size(MAX_HEADERS)
+            .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
             .add_routes(Routes::from(routes))
     }
 }
@@ -154,27 +183,47 @@ async fn count_call(State(calls): State<Lane>, request: Request, next: Next) -> 
     response.map(|body| axum::body::Body::new(open.until_sent(body)))
 }
 
-fn accepted_tcp(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
-    accepted(listener, async |listener| {
+fn accepted_tcp(
+    listener: TcpListener,
+    wire: Wire,
+) -> impl Stream<Item = io::Result<(TcpStream, Place)>> {
+    accepted(listener, wire, async |listener| {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
         Ok(stream)
     })
 }
 
-/// The connections of a listener. One that cannot be accepted ends nothing.
+/// The connections of a listener, each with its place. One that cannot be accepted ends nothing.
 fn accepted<L, S>(
     listener: L,
+    wire: Wire,
     accept: impl AsyncFn(&L) -> io::Result<S>,
-) -> impl Stream<Item = io::Result<S>> {
-    let start = (listener, accept, AcceptFailures::new("admin"));
-    stream::unfold(start, |(listener, accept, mut failures)| async move {
+) -> impl Stream<Item = io::Result<(S, Place)>> {
+    let start = (listener, wire, accept, AcceptFailures::new("admin"));
+    stream::unfold(start, |(listener, wire, accept, mut failures)| async move {
         loop {
             match accept(&listener).await {
-                Ok(stream) => return Some((Ok(stream), (listener, accept, failures))),
+                Ok(stream) => match wire.enter() {
+                    Some(place) => {
+                        return Some((Ok((stream, place)), (listener, wire, accept, failures)));
+                    }
+                    None => failures.refused(),
+                },
                 Err(error) => failures.wait(&error).await,
             }
         }
+    })
+}
+
+/// The same, watched.
+fn guarded<S>(
+    accepted: impl Stream<Item = io::Result<(S, Place)>>,
+    wire: Wire,
+) -> impl Stream<Item = io::Result<Guarded<S>>> {
+    accepted.map(move |accepted| {
+        let (stream, place) = accepted?;
+        Ok(Guarded::new(stream, wire.clone(), place))
     })
 }
 

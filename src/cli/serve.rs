@@ -26,7 +26,7 @@ use crate::{
     admin::{
         bootstrap::{BootstrapError, DataDirectory},
         ops::{Ops, Sources},
-        server::AdminServices,
+        server::{AdminServices, MOST_CONNECTIONS, SHARE_OF_FILES},
     },
     config::{ADMIN_SOCKET, DEFAULT_DATA_DIR, ListenSettings, Settings},
     gate::{
@@ -35,6 +35,7 @@ use crate::{
         checker::Parts,
         clock::Clock as _,
         listener::Entry,
+        wire::{Wire, raise_file_limit},
     },
     store::StoreError,
     telemetry,
@@ -94,6 +95,7 @@ pub fn serve(settings: &Settings, command: &str) -> Result<(), ServeError> {
     // Sockets, store and token are nobody else's.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     telemetry::start(&settings.log)?;
+    raise_file_limit();
     let runtime = Runtime::new()?;
     let ended = runtime.block_on(async {
         let stop = stop_signal()?;
@@ -186,7 +188,9 @@ async fn run(
             checker: core.checker.clone(),
             others: others.admin,
             calls: running.calls(),
+            wire: Wire::new(MOST_CONNECTIONS, SHARE_OF_FILES),
         };
+        let wires = [("gate", running.gate()), ("admin", admin.wire.clone())];
         running.serve_admin(Bound::Unix(sockets.admin_socket), &admin)?;
         match admin_tls.clone() {
             Some(tls) => running.serve_admin_tls(sockets.admin, &admin, tls, callers)?,
@@ -204,6 +208,7 @@ async fn run(
             management: core.management,
             tls,
             refusals,
+            wires,
         });
         let watch_lease = tokio::spawn(watch_clock_and_lease(core.parts, health.clone()));
         print_ready(

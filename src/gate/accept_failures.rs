@@ -30,6 +30,16 @@ impl AcceptFailures {
 
     /// Takes note of a failure: out of file descriptors, or a peer that went away while queued. Neither ends a listener.
     pub async fn wait(&mut self, error: &io::Error) {
+        self.tell(error);
+        sleep(PAUSE).await;
+    }
+
+    /// Takes note of a connection that was refused: the next one need not wait for it.
+    pub fn refused(&mut self) {
+        self.tell(&io::Error::other("there are too many already"));
+    }
+
+    fn tell(&mut self, error: &io::Error) {
         if self.told.is_none_or(|told| told.elapsed() >= SILENCE) {
             let (listener, more) = (self.listener, self.untold);
             tracing::warn!(listener, error = %error, since_last_told = more, "a connection was not accepted");
@@ -38,7 +48,6 @@ impl AcceptFailures {
         } else {
             self.untold += 1;
         }
-        sleep(PAUSE).await;
     }
 }
 

@@ -3,14 +3,15 @@
 //! One thread accepts and deals connections out in turn to as many single-threaded runtimes as there are cores. A
 //! connection stays on its thread: no work moves between cores, and replies that are ready together leave in one write.
 
+mod answer;
 mod connection;
 mod dispatch;
+mod peers;
 mod socket;
 mod tls;
 
 use std::{io, sync::Arc, thread};
 
-use hyper_util::rt::TokioIo;
 use tokio::{
     runtime,
     sync::{mpsc, watch},
@@ -21,6 +22,7 @@ use tonic::service::Routes;
 use self::{
     connection::serve_connection,
     dispatch::GateService,
+    peers::Peers,
     socket::{AsyncListener, Socket},
 };
 use super::{
@@ -29,8 +31,14 @@ use super::{
     calls::Lane,
     check_service::CheckApi,
     envoy::EnvoyApi,
+    wire::{Guarded, HeldBytes, Place, Wire},
 };
 use crate::tls::Tls;
+
+/// Connections that the gate has at most, files permitting. A proxy has one or two for each of its threads.
+pub const MOST_CONNECTIONS: u64 = 8_192;
+/// What it may have of the limit on open files, in 64ths: the other listeners and the store need theirs.
+pub const SHARE_OF_FILES: u64 = 48;
 
 /// What the gate listens on.
 #[derive(Debug)]
@@ -76,21 +84,27 @@ pub async fn run(
     listener: GateListener,
     threads: usize,
     services: impl Fn() -> GateServices,
+    wire: Wire,
     shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
+    let held = HeldBytes::default();
     let mut workers = Vec::with_capacity(threads);
     let mut running = JoinSet::new();
     for index in 0..threads {
         let (sockets, queue) = mpsc::unbounded_channel();
         let (done, ended) = tokio::sync::oneshot::channel::<()>();
         let (services, shutdown) = (services(), shutdown.clone());
+        let (wire, held) = (wire.clone(), held.clone());
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         thread::Builder::new()
             .name(format!("gate-{index}"))
             .spawn(move || {
-                runtime.block_on(run_worker(queue, services, shutdown));
+                runtime.block_on(async {
+                    let peers = Peers::new(wire, held);
+                    run_worker(queue, services, peers, shutdown).await;
+                });
                 drop(done);
             })?;
         workers.push(sockets);
@@ -98,7 +112,7 @@ pub async fn run(
     }
 
     tokio::select! {
-        accepted = accept(listener, &workers, shutdown) => accepted?,
+        accepted = accept(listener, &workers, &wire, shutdown) => accepted?,
         // Its share of the connections would be dropped for good.
         Some(_) = running.join_next() => return Err(io::Error::other("a gate thread has ended")),
     }
@@ -111,16 +125,17 @@ pub async fn run(
 /// connections on one core.
 async fn accept(
     listener: GateListener,
-    workers: &[mpsc::UnboundedSender<Socket>],
+    workers: &[mpsc::UnboundedSender<(Socket, Place)>],
+    wire: &Wire,
     mut shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let listener = AsyncListener::new(listener)?;
     let mut failures = AcceptFailures::new("gate");
     let mut turn = (0..workers.len()).cycle();
-    let mut deal = |socket| {
+    let mut deal = |socket, place| {
         if let Some(worker) = turn.next() {
             // A worker that is gone drops the socket, which its peer sees as closed.
-            let _ = workers[worker].send(socket);
+            let _ = workers[worker].send((socket, place));
         }
     };
     loop {
@@ -128,18 +143,26 @@ async fn accept(
             biased;
             () = stopped(&mut shutdown) => break,
             accepted = listener.accept() => match accepted {
-                Ok(socket) => deal(socket),
+                Ok(socket) => match wire.enter() {
+                    Some(place) => deal(socket, place),
+                    None => failures.refused(),
+                },
                 Err(error) => failures.wait(&error).await,
             },
         }
     }
     // Those who connected before the listener closes are served like the others, and told to go.
-    listener.accept_queued(deal)
+    listener.accept_queued(|socket| {
+        if let Some(place) = wire.enter() {
+            deal(socket, place);
+        }
+    })
 }
 
 async fn run_worker(
-    mut queue: mpsc::UnboundedReceiver<Socket>,
+    mut queue: mpsc::UnboundedReceiver<(Socket, Place)>,
     services: GateServices,
+    mut peers: Peers,
     shutdown: watch::Receiver<bool>,
 ) {
     let entry = services.entry.clone();
@@ -148,23 +171,27 @@ async fn run_worker(
     loop {
         tokio::select! {
             socket = queue.recv() => match socket {
-                Some(socket) => serve(socket, &entry, &service, &shutdown, &mut connections),
+                Some(socket) => serve(socket, &entry, &service, &mut peers, &shutdown, &mut connections),
                 None => break,
             },
             Some(_) = connections.join_next() => {}
+            () = peers.look() => {}
         }
     }
     while connections.join_next().await.is_some() {}
 }
 
 fn serve(
-    socket: Socket,
+    (socket, place): (Socket, Place),
     entry: &Entry,
     service: &GateService,
+    peers: &mut Peers,
     shutdown: &watch::Receiver<bool>,
     connections: &mut JoinSet<()>,
 ) {
-    let (service, shutdown) = (service.clone(), shutdown.clone());
+    let peer = peers.join();
+    let (service, shutdown) = (service.of(peer.clone()), shutdown.clone());
+    let wire = peers.wire();
     let opened = match socket {
         Socket::Tcp(socket) => tokio::net::TcpStream::from_std(socket).map(|stream| {
             // A peer that is gone already has no address, and no call either.
@@ -172,15 +199,18 @@ fn serve(
             if let Some(tls) = entry.tls.clone() {
                 let entry = entry.clone();
                 connections.spawn(async move {
-                    tls::serve(stream, source, &tls, &entry, service, shutdown).await;
+                    let (served, watched) = ((service, peer), (wire, place));
+                    tls::serve(stream, source, &tls, &entry, served, watched, shutdown).await;
                 });
             } else {
-                let service = service.for_peer(Peer::at(source));
-                connections.spawn(serve_connection(TokioIo::new(stream), service, shutdown));
+                let service = service.for_caller(Peer::at(source));
+                let io = Guarded::new(stream, wire, place);
+                connections.spawn(serve_connection(io, service, peer, shutdown));
             }
         }),
         Socket::Unix(socket) => tokio::net::UnixStream::from_std(socket).map(|stream| {
-            connections.spawn(serve_connection(TokioIo::new(stream), service, shutdown));
+            let io = Guarded::new(stream, wire, place);
+            connections.spawn(serve_connection(io, service, peer, shutdown));
         }),
     };
     if let Err(error) = opened {

@@ -18,7 +18,9 @@ pub use mutation::{Answer, Mutation};
 pub use redis::{RedisServer, redis_settings};
 pub use refusal::{assert_refused, reason_of};
 pub use server::{Address, Exit, Server, Setup};
-pub use tools::{Missing, buf, envoy, go, grpcurl, not_run, python, redis_cli, redis_server, unshare};
+pub use tools::{
+    Missing, buf, envoy, go, grpcurl, not_run, python, redis_cli, redis_server, unshare,
+};
 
 use std::time::{Duration, Instant};
 

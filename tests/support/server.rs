@@ -69,6 +69,7 @@ pub struct Setup {
     admin: String,
     ops: String,
     data_dir: Option<PathBuf>,
+    files: Option<u64>,
     args: Vec<OsString>,
     envs: Vec<(OsString, OsString)>,
 }
@@ -81,6 +82,7 @@ impl Default for Setup {
             admin: free(),
             ops: free(),
             data_dir: None,
+            files: None,
             args: Vec::new(),
             envs: Vec::new(),
         }
@@ -116,6 +118,13 @@ impl Setup {
     #[must_use]
     pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(dir.into());
+        self
+    }
+
+    /// With this limit on open files.
+    #[must_use]
+    pub fn files(mut self, most: u64) -> Self {
+        self.files = Some(most);
         self
     }
 
@@ -165,7 +174,17 @@ impl Setup {
             .data_dir
             .clone()
             .unwrap_or_else(|| scratch.path().join("data"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        let mut command = match self.files {
+            None => Command::new(env!("CARGO_BIN_EXE_portcullis")),
+            // The shell becomes the server.
+            Some(most) => {
+                let mut command = Command::new("sh");
+                command
+                    .args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &most.to_string()])
+                    .arg(env!("CARGO_BIN_EXE_portcullis"));
+                command
+            }
+        };
         // Nothing of the caller's own settings may reach it.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("PORTCULLIS_") {

@@ -25,7 +25,10 @@ use tonic::transport::{Error, server::Connected};
 
 use super::{AdminServices, accepted_tcp, stop};
 use crate::{
-    gate::callers::{CallerMap, Peer},
+    gate::{
+        callers::{CallerMap, Peer},
+        wire::Guarded,
+    },
     tls::{RETIRE_LIMIT, Retired, Tls},
 };
 
@@ -37,7 +40,7 @@ pub(super) async fn run(
     callers: CallerMap,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), Error> {
-    let mut accepted = pin!(accepted_tcp(listener));
+    let mut accepted = pin!(accepted_tcp(listener, services.wire.clone()));
     let mut stopping = pin!(stop(shutdown));
     let mut handshakes = JoinSet::new();
     let mut servers = JoinSet::new();
@@ -59,8 +62,12 @@ pub(super) async fn run(
                     let _ = server.connections.send(Ok(connection));
                 }
             }
-            Some(Ok(stream)) = accepted.next() => {
-                handshakes.spawn(shake_hands(stream, tls.clone(), callers.clone()));
+            Some(Ok((stream, place))) = accepted.next() => {
+                let (tls, callers, wire) = (tls.clone(), callers.clone(), services.wire.clone());
+                handshakes.spawn(async move {
+                    let (stream, peer, cut) = shake_hands(stream, &tls, &callers).await?;
+                    Some(Encrypted { stream: Guarded::new(stream, wire, place), peer, cut })
+                });
             }
         }
     }
@@ -95,15 +102,16 @@ impl Generation {
     }
 }
 
-async fn shake_hands(stream: TcpStream, tls: Arc<Tls>, callers: CallerMap) -> Option<Encrypted> {
+async fn shake_hands(
+    stream: TcpStream,
+    tls: &Tls,
+    callers: &CallerMap,
+) -> Option<(TlsStream<TcpStream>, Arc<Peer>, Cut)> {
     let source = stream.peer_addr().ok().map(|address| address.ip());
     let accepted = tls.accept(stream).await?;
-    let peer = Peer::at(source).with_identity(accepted.identity, &callers);
-    Some(Encrypted {
-        stream: accepted.stream,
-        peer: Arc::new(peer),
-        cut: Box::pin(cut(accepted.retired)),
-    })
+    let peer = Peer::at(source).with_identity(accepted.identity, callers);
+    let cut: Cut = Box::pin(cut(accepted.retired));
+    Some((accepted.stream, Arc::new(peer), cut))
 }
 
 /// Returns when a connection that was told to go has had its time.
@@ -112,11 +120,14 @@ async fn cut(mut retired: Retired) {
     sleep(RETIRE_LIMIT).await;
 }
 
+/// Ready when a connection has to end.
+type Cut = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A connection past its handshake, which ends some time after it was told to go.
 struct Encrypted {
-    stream: TlsStream<TcpStream>,
+    stream: Guarded<TlsStream<TcpStream>>,
     peer: Arc<Peer>,
-    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
+    cut: Cut,
 }
 
 impl Connected for Encrypted {

@@ -23,8 +23,9 @@ use crate::{
         check_service::{CheckApi, WorkspaceChoice},
         checker::Checker,
         envoy::EnvoyApi,
-        listener::{self, Entry, GateListener, GateServices},
+        listener::{self, Entry, GateListener, GateServices, MOST_CONNECTIONS, SHARE_OF_FILES},
         metrics::CheckMetrics,
+        wire::Wire,
     },
     tls::Tls,
 };
@@ -49,6 +50,7 @@ pub(super) struct Running {
     tasks: JoinSet<Result<(), ServeError>>,
     shutdown: watch::Sender<bool>,
     calls: Calls,
+    gate: Wire,
     files: Vec<SocketFile>,
 }
 
@@ -58,6 +60,7 @@ impl Default for Running {
             tasks: JoinSet::new(),
             shutdown: watch::Sender::new(false),
             calls: Calls::default(),
+            gate: Wire::new(MOST_CONNECTIONS, SHARE_OF_FILES),
             files: Vec::new(),
         }
     }
@@ -67,6 +70,11 @@ impl Running {
     /// The calls that are open.
     pub(super) fn calls(&self) -> Calls {
         self.calls.clone()
+    }
+
+    /// The connections of the gate.
+    pub(super) fn gate(&self) -> Wire {
+        self.gate.clone()
     }
 
     /// Starts the gate.
@@ -90,9 +98,9 @@ impl Running {
             calls: calls.lane(),
             entry: setup.entry.clone(),
         };
-        let shutdown = self.shutdown.subscribe();
+        let (wire, shutdown) = (self.gate.clone(), self.shutdown.subscribe());
         self.tasks.spawn(async move {
-            listener::run(listener, threads, services, shutdown).await?;
+            listener::run(listener, threads, services, wire, shutdown).await?;
             Ok(())
         });
     }

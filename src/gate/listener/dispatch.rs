@@ -13,13 +13,18 @@ use hyper::body::Incoming;
 use tonic::{body::Body, codegen::Service as _, service::Routes};
 use tower::ServiceExt as _;
 
-use super::GateServices;
+use super::{
+    GateServices,
+    answer::{AnswerBody, hold_large},
+    peers::{self, Unfinished},
+};
 use crate::{
     gate::{
         callers::Peer,
         calls::{Lane, Open},
         check_service::CheckApi,
         envoy::{self, EnvoyApi},
+        wire::RequestBody,
     },
     proto::v1::check_service_server::{CheckServiceServer, SERVICE_NAME},
     status::complete_error,
@@ -37,7 +42,15 @@ pub(super) struct GateService {
     calls: Lane,
     /// Whether anybody wants to know of the other end of the connection.
     is_guarded: bool,
-    peer: Arc<Peer>,
+}
+
+/// What serves one peer.
+#[derive(Clone)]
+pub(super) struct PeerService {
+    gate: GateService,
+    peer: Arc<peers::Peer>,
+    /// Who it is.
+    caller: Arc<Peer>,
 }
 
 impl GateService {
@@ -57,59 +70,86 @@ impl GateService {
             others,
             calls,
             is_guarded: entry.guard.is_some(),
-            peer: Arc::default(),
         }
     }
 
-    /// The service of one connection.
-    pub(super) fn for_peer(mut self, peer: Peer) -> Self {
-        if self.is_guarded {
-            self.peer = Arc::new(peer);
+    pub(super) fn of(&self, peer: Arc<peers::Peer>) -> PeerService {
+        PeerService {
+            gate: self.clone(),
+            peer,
+            caller: Arc::default(),
+        }
+    }
+}
+
+impl PeerService {
+    /// The service of a connection with this at its other end.
+    pub(super) fn for_caller(mut self, caller: Peer) -> Self {
+        if self.gate.is_guarded {
+            self.caller = Arc::new(caller);
         }
         self
     }
 }
 
-impl hyper::service::Service<Request<Incoming>> for GateService {
-    type Response = Response<Body>;
+impl hyper::service::Service<Request<Incoming>> for PeerService {
+    type Response = Response<AnswerBody>;
     type Error = Infallible;
     type Future = GateCall;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let open = self.calls.open();
-        if self.is_guarded {
-            request.extensions_mut().insert(self.peer.clone());
+        let Self { gate, peer, caller } = self;
+        let begun = Begun {
+            open: gate.calls.open(),
+            unfinished: peer.begin(),
+        };
+        if gate.is_guarded {
+            request.extensions_mut().insert(caller.clone());
         }
         let path = request.uri().path();
         if path == envoy::service::PATH {
-            let answer = envoy::service::serve(self.envoy.clone(), request);
+            let request = request.map(|body| RequestBody::new(body, peer.share()));
+            let answer = envoy::service::serve(gate.envoy.clone(), request);
             let answer = async { Ok(answer.await.map(Body::new)) };
-            return GateCall::new(Box::pin(answer), open, Until::Ready);
+            return GateCall::new(Box::pin(answer), begun, Until::Ready);
         }
         let method = path
             .strip_prefix('/')
             .and_then(|path| path.strip_prefix(SERVICE_NAME));
         match method {
             // One answer in one small piece, which is on its way once it is ready.
-            Some("/Check") => GateCall::new(self.check.clone().call(request), open, Until::Ready),
+            Some("/Check") => {
+                let request = request.map(|body| RequestBody::new(body, peer.share()));
+                GateCall::new(gate.check.clone().call(request), begun, Until::Ready)
+            }
             Some(method) if method.starts_with('/') => {
-                GateCall::new(self.check.clone().call(request), open, Until::Sent)
+                let request = request.map(|body| RequestBody::new(body, peer.share()));
+                GateCall::new(gate.check.clone().call(request), begun, Until::Sent)
             }
             // Watches of health and reflection end with the process, not before it.
             _ => {
-                let call = self.others.clone().oneshot(request.map(Body::new));
-                GateCall::new(Box::pin(call), open, Until::Ready)
+                let begun = Begun {
+                    unfinished: peer.begin_lasting(),
+                    ..begun
+                };
+                let request = request.map(|body| RequestBody::lasting(body, peer.share()));
+                let call = gate.others.clone().oneshot(request.map(Body::new));
+                GateCall::new(Box::pin(call), begun, Until::Ready)
             }
         }
     }
 }
 
-type Answer = Result<Response<Body>, Infallible>;
+/// A call that was begun: to be waited for by a drain, and not finished.
+struct Begun {
+    open: Open,
+    unfinished: Unfinished,
+}
 
 /// A call, counted as open, whose answer, if it is an error, says why as all errors do.
 pub(super) struct GateCall {
-    call: Pin<Box<dyn Future<Output = Answer> + Send>>,
-    open: Option<Open>,
+    call: Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>,
+    begun: Option<Begun>,
     until: Until,
 }
 
@@ -123,24 +163,34 @@ enum Until {
 }
 
 impl GateCall {
-    fn new(call: Pin<Box<dyn Future<Output = Answer> + Send>>, open: Open, until: Until) -> Self {
-        let open = Some(open);
-        Self { call, open, until }
+    fn new(
+        call: Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>,
+        begun: Begun,
+        until: Until,
+    ) -> Self {
+        let begun = Some(begun);
+        Self { call, begun, until }
     }
 }
 
 impl Future for GateCall {
-    type Output = Answer;
+    type Output = Result<Response<AnswerBody>, Infallible>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Poll::Ready(Ok(mut response)) = self.call.as_mut().poll(context) else {
             return Poll::Pending;
         };
         complete_error(&mut response);
-        let response = match (self.open.take(), self.until) {
-            (Some(open), Until::Sent) => response.map(|body| Body::new(open.until_sent(body))),
-            (_, Until::Ready) | (None, Until::Sent) => response,
+        let Some(Begun { open, unfinished }) = self.begun.take() else {
+            // A future that is ready is not polled again.
+            return Poll::Pending;
         };
-        Poll::Ready(Ok(response))
+        Poll::Ready(Ok(match self.until {
+            Until::Ready => response.map(|body| AnswerBody::small(body, unfinished)),
+            Until::Sent => {
+                let response = response.map(|body| Body::new(open.until_sent(body)));
+                hold_large(response, unfinished, context)
+            }
+        }))
     }
 }

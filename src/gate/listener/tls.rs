@@ -1,13 +1,15 @@
 //! A connection to the gate over TLS: its handshake, who it is, and when it has to go.
 
-use std::{net::IpAddr, pin::pin};
+use std::{net::IpAddr, pin::pin, sync::Arc};
 
-use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, sync::watch, time::sleep};
 
-use super::{Entry, connection::serve_connection, dispatch::GateService, stopped};
+use super::{Entry, connection::serve_connection, dispatch::PeerService, peers, stopped};
 use crate::{
-    gate::callers::Peer,
+    gate::{
+        callers::Peer,
+        wire::{Guarded, Place, Wire},
+    },
     tls::{RETIRE_LIMIT, Tls},
 };
 
@@ -18,16 +20,18 @@ pub(super) async fn serve(
     source: Option<IpAddr>,
     tls: &Tls,
     entry: &Entry,
-    service: GateService,
+    (service, peer): (PeerService, Arc<peers::Peer>),
+    (wire, place): (Wire, Place),
     mut shutdown: watch::Receiver<bool>,
 ) {
     let Some(mut accepted) = tls.accept(stream).await else {
         return;
     };
-    let peer = Peer::at(source).with_identity(accepted.identity, &entry.callers);
+    let caller = Peer::at(source).with_identity(accepted.identity, &entry.callers);
     let (stop, stopping) = watch::channel(false);
-    let io = TokioIo::new(accepted.stream);
-    let mut serving = pin!(serve_connection(io, service.for_peer(peer), stopping));
+    let io = Guarded::new(accepted.stream, wire, place);
+    let service = service.for_caller(caller);
+    let mut serving = pin!(serve_connection(io, service, peer, stopping));
     tokio::select! {
         () = serving.as_mut() => return,
         () = stopped(&mut shutdown) => {}

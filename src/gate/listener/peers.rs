@@ -1,0 +1,205 @@
+//! The calls of each connection that are not finished: how old they are, and how many.
+//!
+//! A call that is decided is not finished: its answer is there until the peer takes it. A peer that keeps its windows shut
+//! gathers answers for nothing, and none of them would ever time out by itself.
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Interval, MissedTickBehavior, interval},
+};
+
+use crate::gate::wire::{Cut, HeldBytes, Share, Wire};
+
+/// How often the peers are looked through.
+const LOOK: Duration = Duration::from_secs(1);
+/// Looks in a period. A call is begun in one, and its peer is cut at the end of the second one after it: a call may take 20
+/// to 30 s from its first header to the last byte of its answer. Decisions take microseconds and wait for nothing longer
+/// than half a second; the body of a request has a limit of its own.
+const LOOKS_IN_PERIOD: u32 = 10;
+const PERIODS: usize = 3;
+/// The calls that last, such as watches of health, have no age.
+const LASTING: usize = PERIODS;
+
+/// Unfinished calls of a thread from which on a peer may have no more than [`FAIR`]. The library keeps some KiB for each.
+const CROWD: usize = 16_384;
+/// What a busy proxy has open on one connection at a time is a fraction of this.
+const FAIR: u32 = 128;
+
+/// The peers of one gate thread.
+pub(super) struct Peers {
+    thread: Arc<Thread>,
+    wire: Wire,
+    held: HeldBytes,
+    all: Vec<Weak<Peer>>,
+    looks: Interval,
+    looked: u32,
+}
+
+/// Its numbers. Only the thread itself writes them, so that plain loads and stores do; what they count is kept in atomics
+/// because the types of the way cannot know.
+#[derive(Debug, Default)]
+struct Thread {
+    /// Which of the counters calls that begin now count in.
+    period: AtomicUsize,
+    open: AtomicUsize,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Peer {
+    thread: Arc<Thread>,
+    wire: Wire,
+    share: Share,
+    /// Unfinished calls by the period they were begun in, and those that last.
+    open: [AtomicU32; PERIODS + 1],
+    cut: AtomicBool,
+    go: Notify,
+}
+
+/// A call that is not finished until this is dropped.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    peer: Arc<Peer>,
+    period: usize,
+}
+
+impl Peers {
+    /// Nobody yet. Needs the thread's runtime.
+    pub(super) fn new(wire: Wire, held: HeldBytes) -> Self {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            thread: Arc::default(),
+            wire,
+            held,
+            all: Vec::new(),
+            looks,
+            looked: 0,
+        }
+    }
+
+    /// A new connection.
+    pub(super) fn join(&mut self) -> Arc<Peer> {
+        let peer = Arc::new(Peer {
+            thread: self.thread.clone(),
+            wire: self.wire.clone(),
+            share: self.held.share(),
+            open: Default::default(),
+            cut: AtomicBool::new(false),
+            go: Notify::new(),
+        });
+        self.all.push(Arc::downgrade(&peer));
+        peer
+    }
+
+    /// The listener's connections.
+    pub(super) fn wire(&self) -> Wire {
+        self.wire.clone()
+    }
+
+    /// Looks through the peers when it is time, and never if there are none.
+    pub(super) async fn look(&mut self) {
+        if self.all.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        self.looks.tick().await;
+        self.all.retain(|peer| peer.strong_count() > 0);
+        self.looked += 1;
+        if self.looked.is_multiple_of(LOOKS_IN_PERIOD) {
+            self.begin_period();
+        }
+    }
+
+    fn begin_period(&self) {
+        // What was begun in it two periods ago is still counted there.
+        let next = (self.thread.period.load(Ordering::Relaxed) + 1) % PERIODS;
+        for peer in self.all.iter().filter_map(Weak::upgrade) {
+            if peer.open[next].load(Ordering::Relaxed) > 0 {
+                peer.cut(Cut::Unanswered);
+            }
+        }
+        self.thread.period.store(next, Ordering::Relaxed);
+    }
+}
+
+impl Peer {
+    /// Bytes held for it.
+    pub(super) const fn share(&self) -> &Share {
+        &self.share
+    }
+
+    /// A call with one answer.
+    pub(super) fn begin(self: &Arc<Self>) -> Unfinished {
+        self.begin_in(self.thread.period.load(Ordering::Relaxed))
+    }
+
+    /// A call that may last as long as the connection.
+    pub(super) fn begin_lasting(self: &Arc<Self>) -> Unfinished {
+        self.begin_in(LASTING)
+    }
+
+    fn begin_in(self: &Arc<Self>, period: usize) -> Unfinished {
+        let count = &self.open[period];
+        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let all = self.thread.open.load(Ordering::Relaxed) + 1;
+        self.thread.open.store(all, Ordering::Relaxed);
+        if all > CROWD && self.unfinished() > FAIR {
+            self.cut(Cut::Crowded);
+        }
+        Unfinished {
+            peer: self.clone(),
+            period,
+        }
+    }
+
+    /// How many of its calls are not finished.
+    pub(super) fn unfinished(&self) -> u32 {
+        self.open.iter().map(|it| it.load(Ordering::Relaxed)).sum()
+    }
+
+    fn cut(&self, cut: Cut) {
+        if !self.cut.swap(true, Ordering::Relaxed) {
+            self.wire.count(cut);
+            self.go.notify_one();
+        }
+    }
+
+    /// Returns when the connection has to be closed.
+    pub(super) async fn must_go(&self) {
+        self.go.notified().await;
+    }
+}
+
+impl Unfinished {
+    /// Bytes held for its peer.
+    pub(super) fn share(&self) -> &Share {
+        self.peer.share()
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let Peer { thread, open, .. } = &*self.peer;
+        let count = &open[self.period];
+        count.store(
+            count.load(Ordering::Relaxed).saturating_sub(1),
+            Ordering::Relaxed,
+        );
+        let all = &thread.open;
+        all.store(
+            all.load(Ordering::Relaxed).saturating_sub(1),
+            Ordering::Relaxed,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests;
