@@ -10,7 +10,6 @@ mod fault;
 mod file;
 mod flags;
 mod gate_socket;
-#[allow(dead_code, reason = "the first table comes with the next change")]
 mod layers;
 mod listen;
 mod log;
@@ -19,7 +18,6 @@ mod pem;
 mod redis;
 mod root_token;
 mod setting;
-#[allow(dead_code, reason = "the first table comes with the next change")]
 mod table;
 mod tls;
 
@@ -80,7 +78,7 @@ pub struct Settings {
 pub struct Explained {
     /// The settings.
     pub settings: Settings,
-    /// One row a setting, in the order of [`Setting::ALL`].
+    /// One row a setting, in the order of [`Setting::ALL`], then those of the tables, one row a field or a list's entry.
     pub rows: Vec<Row>,
 }
 
@@ -129,12 +127,22 @@ impl Settings {
         let name = layers.read(Setting::Name, &name::of_host(env, read_file), name::parse);
         let log = log::read(&mut layers);
         let fleet = redis::read(&mut layers, read_file);
+        let envoy = envoy::read(&mut layers);
         let root_token = root_token::read(&mut layers, env);
 
         if let (Some(listen), Some(data_dir)) = (&listen, &data_dir) {
             listen.check(&data_dir.join(ADMIN_SOCKET), &mut layers);
         }
-        match (layers.finish(), listen, callers, data_dir, name, log, fleet) {
+        match (
+            layers.finish(),
+            listen,
+            callers,
+            data_dir,
+            name,
+            log,
+            fleet,
+            envoy,
+        ) {
             (
                 Ok(rows),
                 Some(listen),
@@ -143,6 +151,7 @@ impl Settings {
                 Some(name),
                 Some(log),
                 Some(fleet),
+                Some(envoy),
             ) => Ok(Explained {
                 settings: Self {
                     listen,
@@ -153,7 +162,7 @@ impl Settings {
                     root_token,
                     redis: fleet.redis,
                     lease: fleet.lease,
-                    envoy: EnvoySettings::default(),
+                    envoy,
                 },
                 rows,
             }),

@@ -91,6 +91,54 @@ fn a_field_given_twice_is_named() {
 }
 
 #[test]
+fn every_fault_of_a_table_is_named_with_its_line() {
+    let dir = scratch();
+    refuses(
+        "rows 125 and 126: tables",
+        with_config(
+            &dir,
+            "[envoy]\nheader = \"Cookie\"\nquery-parameter = \"a=b\"\ntrusted-hops = 11\ncolour = \"red\"\ncolour = \"blue\"\n\
+             [[envoy.route]]\npath = \"/a/../b\"\nworkspace = \"default\"\npermission = \"*\"\nmethods = [\"get\"]\n\
+             [[envoy.route]]\n[[envoy.routes]]\n",
+        ),
+        &[
+            "envoy.header, from",
+            "portcullis.toml:2",
+            "envoy.query-parameter, from",
+            "envoy.trusted-hops, from",
+            "\"colour\", from",
+            "portcullis.toml:6: is not TOML: duplicate key",
+            "envoy.route.path, from",
+            "envoy.route.permission, from",
+            "envoy.route.methods, from",
+            "portcullis.toml:12: has no path",
+            "portcullis.toml:12: has no workspace",
+            "portcullis.toml:12: has no permission",
+            "\"routes\", from",
+        ],
+    );
+    let route = |path: &str| {
+        format!(
+            "[[envoy.route]]\npath = \"{path}\"\nworkspace = \"default\"\npermission = \"none\"\n"
+        )
+    };
+    let twice = route("/a/{x}") + &route("/a/{y}") + &route("/a/{*z}");
+    refuses(
+        "row 126: a route",
+        with_config(&scratch(), &twice),
+        &[
+            "portcullis.toml:5: any method of such paths",
+            "portcullis.toml:9: a path would be of it and of /a/{x}",
+        ],
+    );
+    refuses(
+        "row 125: a table",
+        with_config(&scratch(), "[envoi]\nheader = \"x-api-key\"\n"),
+        &["envoi", "portcullis.toml:1", "[envoy]"],
+    );
+}
+
+#[test]
 fn a_listener_off_loopback_needs_to_be_asked_for() {
     for address in ["0.0.0.0:0", "[::]:0"] {
         refuses(
@@ -104,9 +152,80 @@ fn a_listener_off_loopback_needs_to_be_asked_for() {
             &["admin", "--admin-insecure"],
         );
     }
+    // Encryption alone asks no caller of the gate who it is.
+    let (dir, cert, key) = certificate();
+    let encrypted = |setup: Setup, listener: &str| {
+        setup
+            .args([&format!("--{listener}-cert"), &cert])
+            .args([&format!("--{listener}-key"), &key])
+    };
+    refuses(
+        "row 127: TLS on the gate",
+        encrypted(Setup::new().gate("0.0.0.0:0"), "gate"),
+        &["gate-client-ca", "gate-require-credential"],
+    );
+    refuses(
+        "row 127: TLS on the other listener",
+        encrypted(Setup::new().admin("0.0.0.0:0"), "gate"),
+        &["admin-cert", "--admin-insecure"],
+    );
+    for setup in [
+        encrypted(Setup::new().gate("0.0.0.0:0"), "gate").args(["--gate-client-ca", &cert]),
+        Setup::new()
+            .gate("0.0.0.0:0")
+            .arg("--gate-require-credential"),
+        encrypted(Setup::new().admin("0.0.0.0:0"), "admin"),
+    ] {
+        let server = setup.start();
+        assert!(
+            !server.stderr().contains("asks nobody"),
+            "row 127: {}",
+            server.stderr()
+        );
+    }
+    drop(dir);
     // Each allowance is for its own listener.
     let crossed = Setup::new().gate("0.0.0.0:0").arg("--admin-insecure");
     refuses("row 127: the other flag", crossed, &["--gate-insecure"]);
+}
+
+/// A certificate and its key, in files.
+fn certificate() -> (TempDir, String, String) {
+    let dir = scratch();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]);
+    let made = made.expect("a certificate");
+    let write = |name: &str, text: String| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).expect("a file can be written");
+        path.display().to_string()
+    };
+    let cert = write("cert.pem", made.cert.pem());
+    let key = write("key.pem", made.signing_key.serialize_pem());
+    (dir, cert, key)
+}
+
+#[test]
+fn every_fault_about_tls_is_told_at_once_and_no_key() {
+    let (_dir, cert, key) = certificate();
+    let (_other, _, other_key) = certificate();
+    let secret = fs::read_to_string(&key).expect("it is there");
+    let secret = secret.lines().nth(1).expect("base64");
+    let setup = Setup::new()
+        .args(["--gate-cert", &cert, "--gate-key", &other_key])
+        .args(["--admin-cert", &key, "--gate-mode", "0660"])
+        .arg(format!("--admin-key=-----BEGIN PRIVATE KEY-----\n{secret}"))
+        .args(["--admin-client-ca", "gone.pem", "--gate-group", "no-such"]);
+    let words = [
+        "gate-key, from --gate-key",
+        "is not the key of the certificate",
+        "admin-cert, from --admin-cert",
+        "admin-key, from --admin-key",
+        "gone.pem cannot be read",
+        "gate-mode, from --gate-mode: is for a Unix socket",
+        "no-such",
+    ];
+    let exit = refuses("row 127 of TLS", setup, &words);
+    assert!(!exit.stderr.contains(secret), "a secret is printed: {exit}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

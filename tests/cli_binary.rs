@@ -67,12 +67,18 @@ fn config_check_shows_each_setting_with_its_source() {
     assert!(err.is_empty(), "{err}");
 }
 
-/// The shipped file sets every setting that a file may set, to what it would be without the file; those of a fleet stand in
-/// it as comments, because they say nothing without a Redis.
+/// The shipped file sets every setting that a file may set, to what it would be without the file; those of a fleet, of TLS, of
+/// a Unix socket and of Envoy stand in it as comments, because they say nothing without a Redis, certificates, a socket or
+/// an Envoy.
 #[test]
 fn the_shipped_settings_are_the_defaults() {
-    fn of_a_fleet(name: &str) -> bool {
-        name.starts_with("redis") || matches!(name, "namespace" | "lease")
+    fn stands_alone(name: &str) -> bool {
+        let of_tls = ["-cert", "-key", "-client-ca"]
+            .iter()
+            .any(|end| name.ends_with(end));
+        let of_a_fleet = name.starts_with("redis") || matches!(name, "namespace" | "lease");
+        let of_envoy = name.starts_with("envoy.");
+        !(of_tls || of_a_fleet || of_envoy || matches!(name, "gate-mode" | "gate-group"))
     }
 
     let dir = TempDir::new().unwrap();
@@ -81,9 +87,18 @@ fn the_shipped_settings_are_the_defaults() {
     let text = fs::read_to_string(file).unwrap();
     for row in all.lines().skip(1) {
         let name = row.split_whitespace().next().unwrap_or_default();
-        if of_a_fleet(name) && name != "redis-password" {
+        if !stands_alone(name) && name != "redis-password" {
             assert!(
                 text.contains(&format!("\n# {name} = \"")),
+                "{name} is not in the file"
+            );
+        }
+        if let Some(field) = name
+            .strip_prefix("envoy.")
+            .filter(|field| *field != "routes")
+        {
+            assert!(
+                text.contains(&format!("\n# {field} = ")),
                 "{name} is not in the file"
             );
         }
@@ -97,7 +112,7 @@ fn the_shipped_settings_are_the_defaults() {
             (name, value, from.starts_with(file))
         });
         let apart = ["name", "root-token", "redis-password"];
-        rows.filter(|(name, ..)| !apart.contains(&name.as_str()) && !of_a_fleet(name))
+        rows.filter(|(name, ..)| !apart.contains(&name.as_str()) && stands_alone(name))
             .collect()
     };
     let shipped = values(&["config", "check", "--config", file]);

@@ -64,8 +64,9 @@ pub(super) struct ClientFlags {
     /// A PEM file with one's own certificate, for an https:// server that asks for one [env: PORTCULLIS_CERT]
     #[arg(long, global = true, value_name = "FILE")]
     cert: Option<PathBuf>,
+    // Not `key` to clap: the commands on keys have an argument of that name.
     /// A PEM file with the key of that certificate [env: PORTCULLIS_KEY]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(id = "client-key", long = "key", global = true, value_name = "FILE")]
     key: Option<PathBuf>,
     /// The data directory of a server on this machine [default: ./data] [env: PORTCULLIS_DATA_DIR]
     #[arg(long, global = true, value_name = "DIR")]

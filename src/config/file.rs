@@ -155,7 +155,7 @@ pub(super) fn about_unknown(name: &str) -> String {
     }
     let known: Vec<_> = Setting::ALL.into_iter().map(Setting::name).collect();
     format!(
-        "is no setting; take it out, or name one of {}",
+        "is no setting; take it out, or name one of {}, or one of the tables [envoy] and [[caller]]",
         known.join(", ")
     )
 }

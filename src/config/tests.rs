@@ -1,5 +1,7 @@
+mod envoy;
 mod fleet;
 mod tables;
+mod tls;
 
 use std::collections::HashMap;
 
@@ -24,7 +26,7 @@ struct Given {
     env: HashMap<&'static str, String>,
     file: Option<&'static str>,
     /// Files beside the one with settings.
-    others: HashMap<&'static str, &'static str>,
+    others: HashMap<&'static str, String>,
 }
 
 impl Given {
@@ -57,9 +59,7 @@ impl Given {
             &|path| match (path.to_str(), self.file) {
                 (Some("p.toml"), Some(text)) => Ok(text.to_owned()),
                 (Some("/proc/sys/kernel/hostname"), _) => Ok("gate-7\n".to_owned()),
-                (Some(name), _) if self.others.contains_key(name) => {
-                    Ok(self.others[name].to_owned())
-                }
+                (Some(name), _) if self.others.contains_key(name) => Ok(self.others[name].clone()),
                 _ => Err(io::ErrorKind::NotFound.into()),
             },
         )
@@ -179,7 +179,14 @@ fn rows_cover_every_setting_and_show_no_secret() {
         .explain()
         .unwrap();
     let mut names: Vec<_> = Setting::ALL.into_iter().map(Setting::name).collect();
-    names.extend(["redis-password", "root-token"]);
+    names.extend([
+        "redis-password",
+        "envoy.header",
+        "envoy.query-parameter",
+        "envoy.trusted-hops",
+        "envoy.routes",
+        "root-token",
+    ]);
     assert_eq!(
         explained
             .rows

@@ -195,3 +195,28 @@ fn faults_name_the_file_and_never_what_a_key_holds() {
         assert!(!error.contains(&half[40..60]), "{error}");
     }
 }
+
+/// One that is taken up again would skip the look at the client's certificate.
+#[tokio::test]
+async fn no_session_is_taken_up_again() {
+    let scene = Scene::new();
+    let tls = scene.tls();
+    let files = ClientFiles {
+        ca: Some(scene.dir.path().join("ca.pem")),
+        identity: None,
+    };
+    let client = ClientTls::open(&files).unwrap();
+    for _ in 0..3 {
+        let (ours, theirs) = duplex(1 << 16);
+        let name = rustls::pki_types::ServerName::try_from("gate.example").unwrap();
+        let connecting = client.connector().connect(name, theirs);
+        let (connected, accepted) = tokio::join!(connecting, tls.accept(ours));
+        let (mut connected, mut accepted) = (connected.unwrap(), accepted.unwrap().stream);
+        // What would let it be taken up again comes with the first bytes.
+        accepted.write_all(b"a").await.unwrap();
+        accepted.flush().await.unwrap();
+        connected.read_exact(&mut [0]).await.unwrap();
+        let kind = accepted.get_ref().1.handshake_kind();
+        assert_eq!(kind, Some(rustls::HandshakeKind::Full));
+    }
+}

@@ -137,6 +137,13 @@ impl Http2 {
         Self { requests }
     }
 
+    /// The same connection, for somebody else.
+    pub fn again(&self) -> Self {
+        Self {
+            requests: self.requests.clone(),
+        }
+    }
+
     pub async fn send(&mut self, ask: &Ask) -> Answered {
         timeout(PATIENCE, self.try_send(ask))
             .await

@@ -196,3 +196,29 @@ async fn without_its_redis_the_fleet_denies_by_an_answer() {
     judge.agrees_with_the_log();
     fleet.redis.resume();
 }
+
+/// One replica less is nothing to see, also before Envoy has noticed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_one_replica_is_there_requests_pass() {
+    let Ok(fleet) = Fleet::made(LONG) else {
+        return;
+    };
+    let Some(mut edge) = Edge::of(&fleet).await else {
+        return;
+    };
+    let key = create(&edge.replicas[0].root, may(&["sms.send"])).await;
+    let ask = Ask::of(SEND).bearer(&key.token);
+    let mut judge = Judge::new(&edge.envoy, &edge.upstream);
+    for protocol in crate::clients::BOTH {
+        for _ in 0..4 {
+            judge.allowed("both", &ask, protocol).await;
+        }
+    }
+    edge.replicas.remove(1).server.kill();
+    for protocol in crate::clients::BOTH {
+        for _ in 0..20 {
+            judge.allowed("one", &ask, protocol).await;
+        }
+    }
+    judge.agrees_with_the_log();
+}

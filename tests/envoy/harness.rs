@@ -16,6 +16,8 @@ use crate::support::{self, Address, Missing, PATIENCE};
 
 /// The port of the gate in the shipped files.
 const GATE: &str = "socket_address: { address: 127.0.0.1, port_value: 7700 }";
+/// The same in the file for a Unix socket.
+const GATE_SOCKET: &str = "pipe: { path: /run/portcullis/gate.sock }";
 /// The port of the second gate of a fleet.
 const GATE_2: &str = "socket_address: { address: 127.0.0.1, port_value: 7710 }";
 /// The service that is protected.
@@ -48,6 +50,11 @@ impl Config {
         Self(self.0.replace(there, instead))
     }
 
+    /// With something else wherever it stands.
+    pub fn replacing(self, there: &str, instead: &str) -> Self {
+        Self(self.0.replace(there, instead))
+    }
+
     /// With the addresses of a test: free ports for Envoy itself.
     #[track_caller]
     pub fn between(self, gate: &Address, service: SocketAddr) -> Self {
@@ -55,7 +62,12 @@ impl Config {
             Address::Tcp(address) => tcp(*address),
             Address::Unix(path) => format!("pipe: {{ path: {} }}", path.display()),
         };
-        self.with(GATE, &gate).before(service)
+        let there = if self.0.contains(GATE_SOCKET) {
+            GATE_SOCKET
+        } else {
+            GATE
+        };
+        self.with(there, &gate).before(service)
     }
 
     /// With the addresses of two gates.

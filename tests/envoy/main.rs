@@ -6,6 +6,7 @@
 mod answers;
 mod authz;
 mod clients;
+mod connections;
 mod direct;
 mod fleet;
 #[path = "../fleet/harness.rs"]
@@ -15,6 +16,9 @@ mod harness;
 mod manners;
 mod messages;
 mod outages;
+#[path = "../tls/pki.rs"]
+#[allow(dead_code, reason = "it is shared with the suite of TLS")]
+mod pki;
 #[path = "../fleet/race.rs"]
 #[allow(dead_code, reason = "as above")]
 mod race;
@@ -23,4 +27,5 @@ mod scene;
 mod shipped;
 #[path = "../support/mod.rs"]
 mod support;
+mod tables;
 mod upstream;

@@ -89,13 +89,23 @@ impl Scene {
         setup: Setup,
         change: impl FnOnce(Config) -> Config,
     ) -> Result<Self, Missing> {
+        let change = |config| change(test_hosts(config));
+        Self::start_on("envoy.yaml", setup, change, &[]).await
+    }
+
+    /// On another shipped file, and with variables of Envoy's environment.
+    pub async fn start_on(
+        file: &str,
+        setup: Setup,
+        change: impl FnOnce(Config) -> Config,
+        environment: &[(&str, &str)],
+    ) -> Result<Self, Missing> {
         let (server, upstream) = (setup.start(), Upstream::start().await);
         let root = Clients::root(&server);
         let made = Mutation::create_workspace(WORKSPACE, workspace());
         made.done(&root).await;
-        let config = test_hosts(Config::shipped("envoy.yaml"));
-        let config = change(config).between(server.gate(), upstream.address());
-        let envoy = Envoy::start(&config)?;
+        let config = change(Config::shipped(file)).between(server.gate(), upstream.address());
+        let envoy = Envoy::start_with(&config, environment)?;
         Ok(Self {
             server,
             root,
@@ -164,8 +174,25 @@ pub fn id(issued: &IssuedKey) -> &str {
     &issued.key.as_ref().expect("an issued key is shown").key_id
 }
 
-/// The hosts that the tests call, and names of headers with underscores let through.
+/// The hosts that the tests call, on a machine that may be slow.
 pub fn test_hosts(config: Config) -> Config {
+    patient(hosts(config))
+}
+
+/// With time enough for a machine that has other things to do.
+pub fn patient(config: Config) -> Config {
+    config
+        .with(
+            "                timeout: 0.2s\n",
+            "                timeout: 20s\n",
+        )
+        .with("connect_timeout: 0.1s", "connect_timeout: 20s")
+        // Only a fleet's file has it.
+        .replacing("max_interval: 0.2s", "max_interval: 20s")
+}
+
+/// The hosts that the tests call, and names of headers with underscores let through.
+pub fn hosts(config: Config) -> Config {
     let of = |permission| [("workspace", WORKSPACE), ("permission", permission)];
     let mut config = config
         .with_host(SEND, &of("sms.send"))

@@ -19,7 +19,8 @@ pub use redis::{RedisServer, redis_settings};
 pub use refusal::{assert_refused, reason_of};
 pub use server::{Address, Exit, Server, Setup};
 pub use tools::{
-    Missing, buf, envoy, go, grpcurl, not_run, python, redis_cli, redis_server, unshare,
+    Missing, buf, envoy, go, grpcurl, not_run, python, redis_cli, redis_server, systemd_analyze,
+    unshare,
 };
 
 use std::time::{Duration, Instant};

@@ -86,6 +86,30 @@ pub fn go() -> Result<OsString, Missing> {
     }
 }
 
+/// systemd-analyze, which can judge a unit that is not installed: where `tests/run` says, or the one on the `PATH`.
+///
+/// # Errors
+///
+/// When there is none.
+#[track_caller]
+pub fn systemd_analyze() -> Result<PathBuf, Missing> {
+    if std::env::var_os("PORTCULLIS_SYSTEMD_ANALYZE").is_some() {
+        return tool("PORTCULLIS_SYSTEMD_ANALYZE");
+    }
+    let path = PathBuf::from("systemd-analyze");
+    match Command::new(&path).arg("--version").output() {
+        Ok(output) if output.status.success() => Ok(path),
+        Ok(output) => Err(not_run(
+            "systemd-analyze",
+            &String::from_utf8_lossy(&output.stderr),
+        )),
+        Err(error) => Err(not_run(
+            "systemd-analyze",
+            &format!("{error}; tests/run finds it"),
+        )),
+    }
+}
+
 /// redis-server, 7.0 or later: where `tests/run` says, or the one on the `PATH`.
 ///
 /// # Errors

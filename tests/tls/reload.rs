@@ -11,6 +11,7 @@ use std::{
 use portcullis::proto::v1::ListKeysRequest;
 use tokio::task::JoinSet;
 use tonic::Status;
+use tonic_health::pb::HealthCheckRequest;
 
 use crate::{
     pki::{Ca, EDGE, OPERATOR, Scene, assert_no_connection, swap},
@@ -244,4 +245,32 @@ async fn what_is_half_written_is_not_taken() {
     scene.server_cert(&leaf);
     wait_for_reloads(&server, "ok", 1.0);
     works().await;
+}
+
+/// A peer need not listen to being told to go. Nobody stays for ever by it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_does_not_end_is_cut_off_half_a_minute_after_the_change() {
+    let scene = Scene::new();
+    let server = scene.mutual().start();
+    let edge = scene.clients.leaf(&[EDGE]);
+    let mut watches = Vec::new();
+    for address in [server.gate(), server.admin()] {
+        let port = address.tcp().port();
+        let mut health = scene.clients(port, Some(&edge), &Token::none()).health;
+        let watch = health.watch(HealthCheckRequest::default()).await;
+        let mut watch = watch.expect("health asks nobody").into_inner();
+        watch.message().await.expect("a first status");
+        // The client is kept: one that is dropped would end the connection.
+        watches.push((health, watch));
+    }
+    scene.server_cert(&scene.ca.leaf(&["localhost", "127.0.0.1"]));
+    wait_for_reloads(&server, "ok", 1.0);
+    let changed = Instant::now();
+    for (_health, mut watch) in watches {
+        let ended = tokio::time::timeout(2 * PATIENCE, watch.message()).await;
+        let ended = ended.expect("it is cut off");
+        assert!(ended.is_err(), "the watch was not at its end: {ended:?}");
+        let took = changed.elapsed();
+        assert!(took.as_secs() >= 25, "its call was given time: {took:?}");
+    }
 }

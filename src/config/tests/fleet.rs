@@ -16,7 +16,7 @@ impl Given {
     }
 
     fn with_file(mut self, name: &'static str, content: &'static str) -> Self {
-        self.others.insert(name, content);
+        self.others.insert(name, content.to_owned());
         self
     }
 

@@ -111,7 +111,8 @@ type CheckRequest struct {
 	// A token (`pc_…_…`), or the value of an Authorization header: `Bearer {token}`, `Basic` with
 	// `{key id}:{secret}`, or `Basic` with `{workspace}:{token}`. A space tells which. At most 512 bytes.
 	Credential string `protobuf:"bytes,1,opt,name=credential,proto3" json:"credential,omitempty"`
-	// The permissions that the call needs; all must be held. Empty: only credential and source are judged. At most 100.
+	// The permissions that the call needs; all must be held. Where the workspace declares permissions, one that is not among
+	// them denies, also to a key that holds `*`. Empty: only credential and source are judged. At most 100.
 	Permissions []string `protobuf:"bytes,2,rep,name=permissions,proto3" json:"permissions,omitempty"`
 	// The address the request came from, IPv4 or IPv6, without a port. Empty: unknown, which a key with an IP
 	// allowlist never passes.

@@ -23,6 +23,7 @@ fn a_path_with_one_meaning_is_looked_at() {
         "/a..b",
         "/~me/-_.!$&'()*+,=:@",
         "/*",
+        "/a?b?c",
         "/a?b=//../;\\%zz%00{\"é",
         "/a%20b",
         "/%22%3C%3E%5B%5D%5E%60%7B%7C%7D",
