@@ -41,14 +41,18 @@ fn dir_of(line: &str) -> Option<PathBuf> {
     line.strip_prefix("$ DIR=").map(PathBuf::from)
 }
 
-/// The processes that were started with something in `dir`.
+/// The processes whose output goes to a file in `dir`, as that of all that the demo starts.
 fn processes_in(dir: &Path) -> Vec<String> {
-    let dir = dir.to_str().expect("UTF-8");
     fs::read_dir("/proc")
         .expect("Linux")
-        .filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok())
-        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-        .filter(|line| line.contains(dir))
+        .filter_map(|entry| {
+            let process = entry.ok()?.path();
+            let output = fs::read_link(process.join("fd/1")).ok()?;
+            let line = fs::read(process.join("cmdline")).ok()?;
+            output
+                .starts_with(dir)
+                .then(|| String::from_utf8_lossy(&line).replace('\0', " "))
+        })
         .collect()
 }
 
@@ -126,7 +130,7 @@ fn a_demo_that_is_told_to_end_leaves_nothing_behind() {
     let mut child = demo(redis, envoy).spawn().expect("it can be run");
     let dir = read_until(&mut child, "$ EDGE=");
     let running = processes_in(&dir);
-    assert!(running.len() >= 4, "all of it runs: {running:?}");
+    assert_eq!(running.len(), 5, "all of it runs: {running:?}");
     kill_process(Pid::from_child(&child), Signal::TERM).expect("it is there");
     let mut status = None;
     // What it still says must be read, or it could not end.

@@ -315,6 +315,13 @@ fn a_file_with_one_thing_wrong_is_found_out() {
             "envoy:distroless-v1.20.0",
             "is not the Envoy",
         ),
+        (
+            "compose",
+            COMPOSE,
+            "  <<: [*locked-down, *image]\n  command",
+            "  <<: *locked-down\n  image: portcullis:0.1.0\n  command",
+            "in a registry",
+        ),
         // Kubernetes.
         (
             "kubernetes",

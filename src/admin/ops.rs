@@ -52,12 +52,12 @@ pub struct Sources {
     pub parts: Arc<Parts>,
     /// Counters of changes.
     pub management: Arc<Management>,
+    /// Connections, by listener.
+    pub wires: [(&'static str, Wire); 2],
     /// TLS of the listeners that have it.
     pub tls: Vec<Arc<Tls>>,
     /// Callers whom the gate refused.
     pub refusals: Arc<Refusals>,
-    /// Connections, by listener.
-    pub wires: [(&'static str, Wire); 2],
 }
 
 impl Ops {
@@ -116,9 +116,9 @@ impl Collector for Sources {
             checks,
             parts,
             management,
+            wires,
             tls,
             refusals,
-            wires,
         } = self;
         let totals = checks.totals();
 
@@ -179,6 +179,7 @@ impl Collector for Sources {
                 .encode_counter::<NoLabels, u64, f64>(&count, None)?;
         }
 
+        encode_wires(wires, &mut encoder)?;
         let mut family = encoder.encode_descriptor(
             "portcullis_gate_callers_refused",
             "Calls of the gate whose caller was refused, by why",
@@ -191,7 +192,6 @@ impl Collector for Sources {
                 .encode_counter::<NoLabels, u64, f64>(&count, None)?;
         }
         encode_tls(tls, &mut encoder)?;
-        encode_wires(wires, &mut encoder)?;
 
         let counters = [
             (
@@ -258,48 +258,6 @@ impl Collector for Sources {
     }
 }
 
-fn encode_tls(tls: &[Arc<Tls>], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let totals: Vec<_> = tls.iter().map(|tls| tls.totals()).collect();
-    let mut family = encoder.encode_descriptor(
-        "portcullis_tls_reloads",
-        "Changes of a listener's TLS files, by what came of them",
-        None,
-        MetricType::Counter,
-    )?;
-    for of in &totals {
-        for (result, count) in [("ok", of.reloaded), ("refused", of.refused)] {
-            family
-                .encode_family(&[("listener", of.listener), ("result", result)])?
-                .encode_counter::<NoLabels, u64, f64>(&count, None)?;
-        }
-    }
-    let mut family = encoder.encode_descriptor(
-        "portcullis_tls_handshakes_failed",
-        "TLS handshakes that came to nothing",
-        None,
-        MetricType::Counter,
-    )?;
-    for of in &totals {
-        family
-            .encode_family(&[("listener", of.listener)])?
-            .encode_counter::<NoLabels, u64, f64>(&of.broken_handshakes, None)?;
-    }
-    let mut family = encoder.encode_descriptor(
-        "portcullis_tls_certificate_expiry_seconds",
-        "When a listener's certificate expires, in seconds since 1970",
-        None,
-        MetricType::Gauge,
-    )?;
-    for of in &totals {
-        if let Some(not_after) = of.not_after {
-            family
-                .encode_family(&[("listener", of.listener)])?
-                .encode_gauge(&not_after)?;
-        }
-    }
-    Ok(())
-}
-
 fn encode_wires(
     wires: &[(&'static str, Wire)],
     encoder: &mut DescriptorEncoder<'_>,
@@ -337,6 +295,48 @@ fn encode_wires(
             family
                 .encode_family(&[("listener", *listener), ("why", cut.name())])?
                 .encode_counter::<NoLabels, u64, f64>(&wire.cuts(cut), None)?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_tls(tls: &[Arc<Tls>], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let totals: Vec<_> = tls.iter().map(|tls| tls.totals()).collect();
+    let mut family = encoder.encode_descriptor(
+        "portcullis_tls_reloads",
+        "Changes of a listener's TLS files, by what came of them",
+        None,
+        MetricType::Counter,
+    )?;
+    for of in &totals {
+        for (result, count) in [("ok", of.reloaded), ("refused", of.refused)] {
+            family
+                .encode_family(&[("listener", of.listener), ("result", result)])?
+                .encode_counter::<NoLabels, u64, f64>(&count, None)?;
+        }
+    }
+    let mut family = encoder.encode_descriptor(
+        "portcullis_tls_handshakes_failed",
+        "TLS handshakes that came to nothing",
+        None,
+        MetricType::Counter,
+    )?;
+    for of in &totals {
+        family
+            .encode_family(&[("listener", of.listener)])?
+            .encode_counter::<NoLabels, u64, f64>(&of.broken_handshakes, None)?;
+    }
+    let mut family = encoder.encode_descriptor(
+        "portcullis_tls_certificate_expiry_seconds",
+        "When a listener's certificate expires, in seconds since 1970",
+        None,
+        MetricType::Gauge,
+    )?;
+    for of in &totals {
+        if let Some(not_after) = of.not_after {
+            family
+                .encode_family(&[("listener", of.listener)])?
+                .encode_gauge(&not_after)?;
         }
     }
     Ok(())

@@ -90,10 +90,9 @@ impl AdminServices {
         listener: TcpListener,
         shutdown: watch::Receiver<bool>,
     ) -> Result<(), Error> {
-        let wire = self.wire.clone();
-        let accepted = guarded(accepted_tcp(listener, wire.clone()), wire);
+        let guarded = guarded(accepted_tcp(listener, self.wire.clone()), self.wire.clone());
         self.router()
-            .serve_with_incoming_shutdown(accepted, stop(shutdown))
+            .serve_with_incoming_shutdown(guarded, stop(shutdown))
             .await
     }
 
@@ -125,9 +124,8 @@ impl AdminServices {
         let accepted = accepted(listener, wire.clone(), async |listener| {
             listener.accept().await.map(|(stream, _)| stream)
         });
-        let accepted = guarded(accepted, wire);
         self.router()
-            .serve_with_incoming_shutdown(accepted, stop(shutdown))
+            .serve_with_incoming_shutdown(guarded(accepted, wire), stop(shutdown))
             .await
     }
 
@@ -216,14 +214,13 @@ fn accepted<L, S>(
     })
 }
 
-/// The same, watched.
+/// The connections, their peers watched.
 fn guarded<S>(
     accepted: impl Stream<Item = io::Result<(S, Place)>>,
     wire: Wire,
 ) -> impl Stream<Item = io::Result<Guarded<S>>> {
     accepted.map(move |accepted| {
-        let (stream, place) = accepted?;
-        Ok(Guarded::new(stream, wire.clone(), place))
+        accepted.map(|(stream, place)| Guarded::new(stream, wire.clone(), place))
     })
 }
 

@@ -206,9 +206,9 @@ async fn run(
             checks: core.checks,
             parts: core.parts.clone(),
             management: core.management,
+            wires,
             tls,
             refusals,
-            wires,
         });
         let watch_lease = tokio::spawn(watch_clock_and_lease(core.parts, health.clone()));
         print_ready(

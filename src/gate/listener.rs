@@ -3,16 +3,17 @@
 //! One thread accepts and deals connections out in turn to as many single-threaded runtimes as there are cores. A
 //! connection stays on its thread: no work moves between cores, and replies that are ready together leave in one write.
 
+mod accounts;
 mod answer;
 mod connection;
 mod dispatch;
-mod peers;
 mod socket;
 mod tls;
 
 use std::{io, sync::Arc, thread};
 
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     runtime,
     sync::{mpsc, watch},
     task::JoinSet,
@@ -20,9 +21,9 @@ use tokio::{
 use tonic::service::Routes;
 
 use self::{
+    accounts::{Account, Accounts},
     connection::serve_connection,
     dispatch::GateService,
-    peers::Peers,
     socket::{AsyncListener, Socket},
 };
 use super::{
@@ -102,8 +103,8 @@ pub async fn run(
             .name(format!("gate-{index}"))
             .spawn(move || {
                 runtime.block_on(async {
-                    let peers = Peers::new(wire, held);
-                    run_worker(queue, services, peers, shutdown).await;
+                    let accounts = Accounts::new(wire, held);
+                    run_worker(queue, services, accounts, shutdown).await;
                 });
                 drop(done);
             })?;
@@ -162,7 +163,7 @@ async fn accept(
 async fn run_worker(
     mut queue: mpsc::UnboundedReceiver<(Socket, Place)>,
     services: GateServices,
-    mut peers: Peers,
+    mut accounts: Accounts,
     shutdown: watch::Receiver<bool>,
 ) {
     let entry = services.entry.clone();
@@ -171,27 +172,51 @@ async fn run_worker(
     loop {
         tokio::select! {
             socket = queue.recv() => match socket {
-                Some(socket) => serve(socket, &entry, &service, &mut peers, &shutdown, &mut connections),
+                Some((socket, place)) => {
+                    let arrived = Arrived {
+                        service: service.clone(),
+                        account: accounts.join(),
+                        wire: accounts.wire(),
+                        place,
+                        shutdown: shutdown.clone(),
+                    };
+                    serve(socket, arrived, &entry, &mut connections);
+                }
                 None => break,
             },
             Some(_) = connections.join_next() => {}
-            () = peers.look() => {}
+            () = accounts.look() => {}
         }
     }
     while connections.join_next().await.is_some() {}
 }
 
-fn serve(
-    (socket, place): (Socket, Place),
-    entry: &Entry,
-    service: &GateService,
-    peers: &mut Peers,
-    shutdown: &watch::Receiver<bool>,
-    connections: &mut JoinSet<()>,
-) {
-    let peer = peers.join();
-    let (service, shutdown) = (service.of(peer.clone()), shutdown.clone());
-    let wire = peers.wire();
+/// A new connection, and what it is served with.
+struct Arrived {
+    service: GateService,
+    account: Arc<Account>,
+    wire: Wire,
+    place: Place,
+    shutdown: watch::Receiver<bool>,
+}
+
+impl Arrived {
+    /// Serves it, of whom as much is known as `peer` says.
+    async fn serve(self, io: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: Peer) {
+        let Self {
+            service,
+            account,
+            wire,
+            place,
+            shutdown,
+        } = self;
+        let io = Guarded::new(io, wire, place);
+        let service = service.for_peer(peer).of(account.clone());
+        serve_connection(io, service, account, shutdown).await;
+    }
+}
+
+fn serve(socket: Socket, arrived: Arrived, entry: &Entry, connections: &mut JoinSet<()>) {
     let opened = match socket {
         Socket::Tcp(socket) => tokio::net::TcpStream::from_std(socket).map(|stream| {
             // A peer that is gone already has no address, and no call either.
@@ -199,18 +224,14 @@ fn serve(
             if let Some(tls) = entry.tls.clone() {
                 let entry = entry.clone();
                 connections.spawn(async move {
-                    let (served, watched) = ((service, peer), (wire, place));
-                    tls::serve(stream, source, &tls, &entry, served, watched, shutdown).await;
+                    tls::serve(stream, source, &tls, &entry, arrived).await;
                 });
             } else {
-                let service = service.for_caller(Peer::at(source));
-                let io = Guarded::new(stream, wire, place);
-                connections.spawn(serve_connection(io, service, peer, shutdown));
+                connections.spawn(arrived.serve(stream, Peer::at(source)));
             }
         }),
         Socket::Unix(socket) => tokio::net::UnixStream::from_std(socket).map(|stream| {
-            let io = Guarded::new(stream, wire, place);
-            connections.spawn(serve_connection(io, service, peer, shutdown));
+            connections.spawn(arrived.serve(stream, Peer::default()));
         }),
     };
     if let Err(error) = opened {

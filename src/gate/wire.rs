@@ -45,8 +45,9 @@ pub const STALL_LIMIT: Duration = Duration::from_secs(20);
 /// How often frames that ask for nothing are allowed anew.
 const ALLOWANCE_PERIOD: Duration = Duration::from_secs(10);
 
-/// Reads in a row before other connections of the thread have their turn: of a peer that never stops sending, 32 KiB or so.
-const READS_IN_TURN: u8 = 4;
+/// Reads in a row before other connections of the thread have their turn: of a peer that never stops sending, 16 KiB or so.
+/// The second one of a peer that has sent a little finds nothing, and ends its turn anyway.
+const READS_IN_TURN: u8 = 2;
 
 /// GOAWAY with `ENHANCE_YOUR_CALM`, for a peer that floods. It does not say which calls were begun: all may have been.
 const CALM_DOWN: [u8; 17] = [

@@ -63,10 +63,10 @@ pub(super) async fn run(
                 }
             }
             Some(Ok((stream, place))) = accepted.next() => {
-                let (tls, callers, wire) = (tls.clone(), callers.clone(), services.wire.clone());
+                let (wire, tls, callers) = (services.wire.clone(), tls.clone(), callers.clone());
                 handshakes.spawn(async move {
-                    let (stream, peer, cut) = shake_hands(stream, &tls, &callers).await?;
-                    Some(Encrypted { stream: Guarded::new(stream, wire, place), peer, cut })
+                    let encrypted = shake_hands(stream, tls, callers).await?;
+                    Some(Guarded::new(encrypted, wire, place))
                 });
             }
         }
@@ -80,7 +80,7 @@ pub(super) async fn run(
 
 /// The server of the connections made under one state of the files. Dropping this tells them to go.
 struct Generation {
-    connections: mpsc::UnboundedSender<io::Result<Encrypted>>,
+    connections: mpsc::UnboundedSender<io::Result<Guarded<Encrypted>>>,
     _stop: watch::Sender<bool>,
 }
 
@@ -102,16 +102,15 @@ impl Generation {
     }
 }
 
-async fn shake_hands(
-    stream: TcpStream,
-    tls: &Tls,
-    callers: &CallerMap,
-) -> Option<(TlsStream<TcpStream>, Arc<Peer>, Cut)> {
+async fn shake_hands(stream: TcpStream, tls: Arc<Tls>, callers: CallerMap) -> Option<Encrypted> {
     let source = stream.peer_addr().ok().map(|address| address.ip());
     let accepted = tls.accept(stream).await?;
-    let peer = Peer::at(source).with_identity(accepted.identity, callers);
-    let cut: Cut = Box::pin(cut(accepted.retired));
-    Some((accepted.stream, Arc::new(peer), cut))
+    let peer = Peer::at(source).with_identity(accepted.identity, &callers);
+    Some(Encrypted {
+        stream: accepted.stream,
+        peer: Arc::new(peer),
+        cut: Box::pin(cut(accepted.retired)),
+    })
 }
 
 /// Returns when a connection that was told to go has had its time.
@@ -120,14 +119,11 @@ async fn cut(mut retired: Retired) {
     sleep(RETIRE_LIMIT).await;
 }
 
-/// Ready when a connection has to end.
-type Cut = Pin<Box<dyn Future<Output = ()> + Send>>;
-
 /// A connection past its handshake, which ends some time after it was told to go.
 struct Encrypted {
-    stream: Guarded<TlsStream<TcpStream>>,
+    stream: TlsStream<TcpStream>,
     peer: Arc<Peer>,
-    cut: Cut,
+    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Connected for Encrypted {

@@ -4,9 +4,9 @@ mod properties;
 use super::*;
 
 fn route(methods: &[&str], template: &str, permission: &str) -> Route {
-    let methods = methods.iter().map(|method| Method::parse(method).unwrap());
+    let listed = methods.iter().map(|method| Method::parse(method).unwrap());
     Route {
-        methods: Some(methods.collect()).filter(|methods: &Box<[_]>| !methods.is_empty()),
+        methods: (!methods.is_empty()).then(|| listed.collect()),
         template: Template::parse(template).unwrap(),
         policy: Policy::new("default", permission).unwrap(),
     }

@@ -10,7 +10,7 @@ use http::Response;
 use hyper::body::{Body as _, Frame, SizeHint};
 use tonic::{Status, body::Body};
 
-use super::peers::Unfinished;
+use super::accounts::Unfinished;
 use crate::gate::wire::Held;
 
 /// The body of an answer.

@@ -9,7 +9,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::{dispatch::PeerService, peers::Peer, stopped};
+use super::{accounts::Account, dispatch::ConnectionService, stopped};
 use crate::gate::wire::Guarded;
 
 /// Streams that one connection may have open.
@@ -34,8 +34,8 @@ const OUR_RESETS: usize = MAX_STREAMS as usize;
 /// Serves a connection until its peer ends it or must be cut off, or, once `shutdown` turns true, its last call is answered.
 pub(super) async fn serve_connection<I>(
     io: Guarded<I>,
-    service: PeerService,
-    peer: Arc<Peer>,
+    service: ConnectionService,
+    account: Arc<Account>,
     mut shutdown: watch::Receiver<bool>,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -57,11 +57,11 @@ pub(super) async fn serve_connection<I>(
         biased;
         _ = connection.as_mut() => return,
         () = stopped(&mut shutdown) => connection.as_mut().graceful_shutdown(),
-        () = peer.must_go() => return,
+        () = account.must_go() => return,
     }
     tokio::select! {
         biased;
         _ = connection => {}
-        () = peer.must_go() => {}
+        () = account.must_go() => {}
     }
 }

@@ -15,8 +15,8 @@ use tower::ServiceExt as _;
 
 use super::{
     GateServices,
+    accounts::{Account, Unfinished},
     answer::{AnswerBody, hold_large},
-    peers::{self, Unfinished},
 };
 use crate::{
     gate::{
@@ -42,15 +42,14 @@ pub(super) struct GateService {
     calls: Lane,
     /// Whether anybody wants to know of the other end of the connection.
     is_guarded: bool,
+    peer: Arc<Peer>,
 }
 
-/// What serves one peer.
+/// What serves one connection.
 #[derive(Clone)]
-pub(super) struct PeerService {
+pub(super) struct ConnectionService {
     gate: GateService,
-    peer: Arc<peers::Peer>,
-    /// Who it is.
-    caller: Arc<Peer>,
+    account: Arc<Account>,
 }
 
 impl GateService {
@@ -70,45 +69,41 @@ impl GateService {
             others,
             calls,
             is_guarded: entry.guard.is_some(),
+            peer: Arc::default(),
         }
     }
 
-    pub(super) fn of(&self, peer: Arc<peers::Peer>) -> PeerService {
-        PeerService {
-            gate: self.clone(),
-            peer,
-            caller: Arc::default(),
-        }
-    }
-}
-
-impl PeerService {
-    /// The service of a connection with this at its other end.
-    pub(super) fn for_caller(mut self, caller: Peer) -> Self {
-        if self.gate.is_guarded {
-            self.caller = Arc::new(caller);
+    /// The service of one connection.
+    pub(super) fn for_peer(mut self, peer: Peer) -> Self {
+        if self.is_guarded {
+            self.peer = Arc::new(peer);
         }
         self
     }
+
+    pub(super) fn of(&self, account: Arc<Account>) -> ConnectionService {
+        let gate = self.clone();
+        ConnectionService { gate, account }
+    }
 }
 
-impl hyper::service::Service<Request<Incoming>> for PeerService {
+impl hyper::service::Service<Request<Incoming>> for ConnectionService {
     type Response = Response<AnswerBody>;
     type Error = Infallible;
     type Future = GateCall;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let Self { gate, peer, caller } = self;
+        let Self { gate, account } = self;
         let begun = Begun {
             open: gate.calls.open(),
-            unfinished: peer.begin(),
+            unfinished: account.begin(),
         };
         if gate.is_guarded {
-            request.extensions_mut().insert(caller.clone());
+            request.extensions_mut().insert(gate.peer.clone());
         }
         let path = request.uri().path();
         if path == envoy::service::PATH {
-            let request = request.map(|body| RequestBody::new(body, peer.share()));
+            let request = request.map(|body| RequestBody::new(body, account.share()));
             let answer = envoy::service::serve(gate.envoy.clone(), request);
             let answer = async { Ok(answer.await.map(Body::new)) };
             return GateCall::new(Box::pin(answer), begun, Until::Ready);
@@ -119,20 +114,20 @@ impl hyper::service::Service<Request<Incoming>> for PeerService {
         match method {
             // One answer in one small piece, which is on its way once it is ready.
             Some("/Check") => {
-                let request = request.map(|body| RequestBody::new(body, peer.share()));
+                let request = request.map(|body| RequestBody::new(body, account.share()));
                 GateCall::new(gate.check.clone().call(request), begun, Until::Ready)
             }
             Some(method) if method.starts_with('/') => {
-                let request = request.map(|body| RequestBody::new(body, peer.share()));
+                let request = request.map(|body| RequestBody::new(body, account.share()));
                 GateCall::new(gate.check.clone().call(request), begun, Until::Sent)
             }
             // Watches of health and reflection end with the process, not before it.
             _ => {
                 let begun = Begun {
-                    unfinished: peer.begin_lasting(),
+                    unfinished: account.begin_lasting(),
                     ..begun
                 };
-                let request = request.map(|body| RequestBody::lasting(body, peer.share()));
+                let request = request.map(|body| RequestBody::lasting(body, account.share()));
                 let call = gate.others.clone().oneshot(request.map(Body::new));
                 GateCall::new(Box::pin(call), begun, Until::Ready)
             }

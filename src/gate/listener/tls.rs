@@ -1,15 +1,12 @@
 //! A connection to the gate over TLS: its handshake, who it is, and when it has to go.
 
-use std::{net::IpAddr, pin::pin, sync::Arc};
+use std::{net::IpAddr, pin::pin};
 
 use tokio::{net::TcpStream, sync::watch, time::sleep};
 
-use super::{Entry, connection::serve_connection, dispatch::PeerService, peers, stopped};
+use super::{Arrived, Entry, stopped};
 use crate::{
-    gate::{
-        callers::Peer,
-        wire::{Guarded, Place, Wire},
-    },
+    gate::callers::Peer,
     tls::{RETIRE_LIMIT, Tls},
 };
 
@@ -20,18 +17,15 @@ pub(super) async fn serve(
     source: Option<IpAddr>,
     tls: &Tls,
     entry: &Entry,
-    (service, peer): (PeerService, Arc<peers::Peer>),
-    (wire, place): (Wire, Place),
-    mut shutdown: watch::Receiver<bool>,
+    mut arrived: Arrived,
 ) {
     let Some(mut accepted) = tls.accept(stream).await else {
         return;
     };
-    let caller = Peer::at(source).with_identity(accepted.identity, &entry.callers);
+    let peer = Peer::at(source).with_identity(accepted.identity, &entry.callers);
     let (stop, stopping) = watch::channel(false);
-    let io = Guarded::new(accepted.stream, wire, place);
-    let service = service.for_caller(caller);
-    let mut serving = pin!(serve_connection(io, service, peer, stopping));
+    let mut shutdown = std::mem::replace(&mut arrived.shutdown, stopping);
+    let mut serving = pin!(arrived.serve(accepted.stream, peer));
     tokio::select! {
         () = serving.as_mut() => return,
         () = stopped(&mut shutdown) => {}

@@ -173,7 +173,8 @@ impl<B> RequestBody<B> {
         }
     }
 
-    fn pass(&mut self, data: &Bytes) {
+    /// Takes note of what is passed on. If it is the first part of a message, there must be room for all of it.
+    fn pass(&mut self, data: &Bytes) -> Result<(), Status> {
         if self.passed < HEAD as u64 {
             let at = usize::try_from(self.passed).unwrap_or(HEAD);
             for (head, byte) in self.head[at..].iter_mut().zip(data) {
@@ -181,17 +182,28 @@ impl<B> RequestBody<B> {
             }
         }
         self.passed += data.len() as u64;
+        let needed = self.needed();
+        // What is longer than any message may be is refused for that, and nothing is held for it.
+        if needed > self.passed && needed <= MOST_HELD_FOR_ONE {
+            self.held.grow_to(needed)?;
+        }
+        Ok(())
+    }
+
+    /// The bytes of the first message, or as many as have come.
+    fn needed(&self) -> u64 {
+        if self.passed < HEAD as u64 {
+            return self.passed;
+        }
+        let [_, length @ ..] = self.head;
+        let first = HEAD as u64 + u64::from(u32::from_be_bytes(length));
+        first.max(self.passed)
     }
 
     /// Whether the rest is still worth waiting for.
     #[cold]
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<Status> {
-        let mut needed = self.passed;
-        if needed >= HEAD as u64 {
-            let [_, length @ ..] = self.head;
-            needed = needed.max(HEAD as u64 + u64::from(u32::from_be_bytes(length)));
-        }
-        if let Err(status) = self.held.grow_to(needed) {
+        if let Err(status) = self.held.grow_to(self.needed()) {
             return Poll::Ready(status);
         }
         if let Limit::Unset = self.limit {
@@ -223,10 +235,8 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
-                if let Some(data) = frame.data_ref() {
-                    self.pass(data);
-                }
-                Poll::Ready(Some(Ok(frame)))
+                let passed = frame.data_ref().map_or(Ok(()), |data| self.pass(data));
+                Poll::Ready(Some(passed.map(|()| frame)))
             }
             Poll::Ready(Some(Err(error))) => {
                 Poll::Ready(Some(Err(Status::from_error(error.into()))))

@@ -92,13 +92,12 @@ async fn a_flood_is_told_to_calm_down_and_a_steady_ping_is_not() {
         theirs.write_all(&PING).await.expect("room");
         assert_eq!(ours.read(&mut bytes).await.expect("bytes"), 17);
     }
-    let sent = loop {
+    loop {
         theirs.write_all(&PING).await.expect("room");
         if ours.read(&mut bytes).await.is_err() {
             break;
         }
-    };
-    assert_eq!(sent, ());
+    }
     assert_eq!(wire.cuts(Cut::Flood), 1);
     drop(ours);
     let mut told = Vec::new();
@@ -115,7 +114,7 @@ async fn a_peer_that_reads_nothing_is_given_up_and_one_that_reads_slowly_is_not(
     ours.write_all(&bytes).await.expect("room");
     for _ in 0..10 {
         let reading = async {
-            tokio::time::sleep(STALL_LIMIT - Duration::from_secs(1)).await;
+            tokio::time::sleep(STALL_LIMIT.saturating_sub(Duration::from_secs(1))).await;
             theirs.read_exact(&mut slow).await.expect("a byte");
         };
         let (sent, ()) = tokio::join!(ours.write_all(&bytes[..1]), reading);

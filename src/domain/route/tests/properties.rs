@@ -163,15 +163,12 @@ fn decoded(path: &[u8]) -> Vec<u8> {
             .ok()
             .filter(|digits| digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
             .filter(|_| *first == b'%');
-        match escape {
-            Some(digits) => {
-                out.push(u8::from_str_radix(digits, 16).expect("two digits"));
-                rest = &after[2..];
-            }
-            None => {
-                out.push(*first);
-                rest = after;
-            }
+        if let Some(digits) = escape {
+            out.push(u8::from_str_radix(digits, 16).expect("two digits"));
+            rest = &after[2..];
+        } else {
+            out.push(*first);
+            rest = after;
         }
     }
     out

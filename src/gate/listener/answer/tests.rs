@@ -5,7 +5,7 @@ use tonic::Code;
 
 use super::*;
 use crate::gate::{
-    listener::peers::Peers,
+    listener::accounts::Accounts,
     wire::{HeldBytes, Wire},
 };
 
@@ -21,7 +21,7 @@ fn code(response: &Response<AnswerBody>) -> Option<Code> {
 #[tokio::test]
 async fn large_answers_are_held_until_they_are_sent_and_refused_when_there_is_no_room() {
     const MIB: usize = 1 << 20;
-    let mut peers = Peers::new(Wire::new(8, 64), HeldBytes::default());
+    let mut peers = Accounts::new(Wire::new(8, 64), HeldBytes::default());
     let peer = peers.join();
     let mut context = Context::from_waker(Waker::noop());
     let mut held = Vec::new();

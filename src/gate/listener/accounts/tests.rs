@@ -3,17 +3,17 @@ use std::task::{Context, Waker};
 
 use super::*;
 
-fn peers() -> Peers {
-    Peers::new(Wire::new(8, 64), HeldBytes::default())
+fn peers() -> Accounts {
+    Accounts::new(Wire::new(8, 64), HeldBytes::default())
 }
 
 /// Whether it was told to go, without waiting.
-fn must_go(peer: &Peer) -> bool {
+fn must_go(peer: &Account) -> bool {
     let go = std::pin::pin!(peer.must_go());
     go.poll(&mut Context::from_waker(Waker::noop())).is_ready()
 }
 
-async fn looks(peers: &mut Peers, count: u32) {
+async fn looks(peers: &mut Accounts, count: u32) {
     for _ in 0..count {
         peers.look().await;
     }

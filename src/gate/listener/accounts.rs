@@ -28,17 +28,18 @@ const PERIODS: usize = 3;
 /// The calls that last, such as watches of health, have no age.
 const LASTING: usize = PERIODS;
 
-/// Unfinished calls of a thread from which on a peer may have no more than [`FAIR`]. The library keeps some KiB for each.
-const CROWD: usize = 16_384;
+/// Unfinished calls of a thread from which on a peer may have no more than [`FAIR`]. With what the libraries keep, each
+/// costs some 16 KiB.
+const CROWD: usize = 8_192;
 /// What a busy proxy has open on one connection at a time is a fraction of this.
 const FAIR: u32 = 128;
 
-/// The peers of one gate thread.
-pub(super) struct Peers {
+/// The connections of one gate thread.
+pub(super) struct Accounts {
     thread: Arc<Thread>,
     wire: Wire,
     held: HeldBytes,
-    all: Vec<Weak<Peer>>,
+    all: Vec<Weak<Account>>,
     looks: Interval,
     looked: u32,
 }
@@ -52,9 +53,9 @@ struct Thread {
     open: AtomicUsize,
 }
 
-/// One connection.
+/// What one connection has of us.
 #[derive(Debug)]
-pub(super) struct Peer {
+pub(super) struct Account {
     thread: Arc<Thread>,
     wire: Wire,
     share: Share,
@@ -67,11 +68,11 @@ pub(super) struct Peer {
 /// A call that is not finished until this is dropped.
 #[derive(Debug)]
 pub(super) struct Unfinished {
-    peer: Arc<Peer>,
+    account: Arc<Account>,
     period: usize,
 }
 
-impl Peers {
+impl Accounts {
     /// Nobody yet. Needs the thread's runtime.
     pub(super) fn new(wire: Wire, held: HeldBytes) -> Self {
         let mut looks = interval(LOOK);
@@ -87,8 +88,8 @@ impl Peers {
     }
 
     /// A new connection.
-    pub(super) fn join(&mut self) -> Arc<Peer> {
-        let peer = Arc::new(Peer {
+    pub(super) fn join(&mut self) -> Arc<Account> {
+        let account = Arc::new(Account {
             thread: self.thread.clone(),
             wire: self.wire.clone(),
             share: self.held.share(),
@@ -96,8 +97,8 @@ impl Peers {
             cut: AtomicBool::new(false),
             go: Notify::new(),
         });
-        self.all.push(Arc::downgrade(&peer));
-        peer
+        self.all.push(Arc::downgrade(&account));
+        account
     }
 
     /// The listener's connections.
@@ -130,7 +131,7 @@ impl Peers {
     }
 }
 
-impl Peer {
+impl Account {
     /// Bytes held for it.
     pub(super) const fn share(&self) -> &Share {
         &self.share
@@ -155,7 +156,7 @@ impl Peer {
             self.cut(Cut::Crowded);
         }
         Unfinished {
-            peer: self.clone(),
+            account: self.clone(),
             period,
         }
     }
@@ -181,13 +182,13 @@ impl Peer {
 impl Unfinished {
     /// Bytes held for its peer.
     pub(super) fn share(&self) -> &Share {
-        self.peer.share()
+        self.account.share()
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        let Peer { thread, open, .. } = &*self.peer;
+        let Account { thread, open, .. } = &*self.account;
         let count = &open[self.period];
         count.store(
             count.load(Ordering::Relaxed).saturating_sub(1),
