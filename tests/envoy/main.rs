@@ -12,6 +12,7 @@ mod fleet;
 #[path = "../fleet/harness.rs"]
 #[allow(dead_code, reason = "it is shared with the fleet's own suite")]
 mod fleet_harness;
+mod frames;
 mod harness;
 mod manners;
 mod messages;

@@ -3,14 +3,17 @@
 use std::time::{Duration, SystemTime};
 
 use portcullis::proto::v1::{
-    IssuedKey, Key, SettingDeclaration, Workspace,
+    CheckRequest, IssuedKey, Key, SettingDeclaration, Workspace,
     setting_declaration::{EnumType, StringType, Type, UrlType},
 };
 
+use tonic::Code;
+
 use crate::{
     clients::{Answered, Ask, Protocol},
+    fleet_harness::eventually,
     harness::{Config, Envoy},
-    support::{Clients, Missing, Mutation, Server, Setup},
+    support::{Clients, Missing, Mutation, Server, Setup, check},
     upstream::{GREETING, Reached, Upstream},
 };
 
@@ -154,10 +157,31 @@ fn parent() -> String {
 }
 
 pub async fn create(root: &Clients, key: Key) -> IssuedKey {
-    match Mutation::create(&parent(), key).done(root).await {
+    let issued = match Mutation::create(&parent(), key).done(root).await {
         crate::support::Answer::Issued(issued) => issued,
         other => panic!("a key is issued, not {other:?}"),
-    }
+    };
+    known(root, &issued).await;
+    issued
+}
+
+/// Waits until the secret was verified there. On a slow machine that may take longer than Envoy is made to wait, and then
+/// the first answer would be another one.
+pub async fn known(root: &Clients, issued: &IssuedKey) {
+    let request = CheckRequest {
+        workspace: WORKSPACE.into(),
+        ..check(&issued.token)
+    };
+    eventually("the key's secret is verified", async || {
+        match root.check.clone().check(request.clone()).await {
+            Ok(_) => true,
+            Err(status) => {
+                assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+                false
+            }
+        }
+    })
+    .await;
 }
 
 pub fn may(permissions: &[&str]) -> Key {

@@ -151,8 +151,15 @@ fn answers_that_nobody_takes_are_kept_up_to_a_bound_and_a_time() {
         large.len() > 16 << 20,
         "more than a system takes for others"
     );
-    // Calls that may last, so that it is not their age that ends it.
-    let lasting = calls(REFLECTION, &reflection, STREAMS);
+    // Calls that may last, so that it is not their age that ends it; as many as there may be, and many questions in each.
+    let lasting: Vec<u8> = (0..16)
+        .flat_map(|n| {
+            let stream = 2 * n + 1;
+            let begin = frame(HEADERS, END_HEADERS, stream, &call_headers(REFLECTION));
+            let questions = message(&reflection).repeat(200);
+            [begin, frame(DATA, 0, stream, &questions)].concat()
+        })
+        .collect();
     // Of one connection 16 MiB are held, two have large answers; and what is decided upon takes its own while it is.
     scene.attacked(96, || {
         std::thread::scope(|scope| {

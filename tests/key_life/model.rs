@@ -432,13 +432,21 @@ impl Model {
         };
         let held = |asked: &&str| key.permissions.contains(&"*") || key.permissions.contains(asked);
         let home = &self.workspaces[ask.workspace];
+        // Where some are declared, nobody holds any other.
+        let known = |asked: &&str| {
+            home.permissions.is_empty() || *asked == "*" || home.permissions.contains(asked)
+        };
         let reason = if key.disabled {
             Reason::KeyDisabled
         } else if self.is_over(key.expire) {
             Reason::KeyExpired
         } else if !admits(key.sources, ask.source) {
             Reason::SourceDenied
-        } else if !ask.permissions.iter().all(held) {
+        } else if !ask
+            .permissions
+            .iter()
+            .all(|asked| held(asked) && known(asked))
+        {
             Reason::PermissionDenied
         } else if !ask.settings.iter().all(|&pair| home.takes(pair)) {
             Reason::InvalidSetting

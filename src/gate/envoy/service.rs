@@ -64,7 +64,11 @@ where
         Ok(Err(_panic)) => api.give_up(Denied::Defect),
         Err(_elapsed) => api.give_up(Denied::TooLate),
     };
-    let mut reply = Response::new(Reply::of(&response));
+    reply(&response)
+}
+
+fn reply(response: &CheckResponse) -> Response<Reply> {
+    let mut reply = Response::new(Reply::of(response));
     reply
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -72,6 +76,12 @@ where
 }
 
 impl<C: Clock> EnvoyApi<C> {
+    /// Denies a call that is not looked at.
+    #[must_use]
+    pub fn refuse(&self) -> Response<Reply> {
+        reply(&self.refuse_malformed().into())
+    }
+
     /// Answers, and counts, a call that got no decision.
     fn give_up(&self, denied: Denied) -> CheckResponse {
         self.checker.count_undecided();

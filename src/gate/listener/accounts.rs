@@ -31,8 +31,11 @@ const LASTING: usize = PERIODS;
 /// Unfinished calls of a thread from which on a peer may have no more than [`FAIR`]. With what the libraries keep, each
 /// costs some 16 KiB.
 const CROWD: usize = 8_192;
-/// What a busy proxy has open on one connection at a time is a fraction of this.
-const FAIR: u32 = 128;
+/// Calls that last which a connection may have, and all of a thread: anybody who can connect may watch health.
+const LASTING_FOR_ONE: u32 = 16;
+const MOST_LASTING: usize = 1_024;
+/// More than a connection can begin in its turn, so that whoever has more open leaves some waiting.
+const FAIR: u32 = 512;
 
 /// The connections of one gate thread.
 pub(super) struct Accounts {
@@ -50,7 +53,9 @@ pub(super) struct Accounts {
 struct Thread {
     /// Which of the counters calls that begin now count in.
     period: AtomicUsize,
+    /// Unfinished calls that do not last.
     open: AtomicUsize,
+    lasting: AtomicUsize,
 }
 
 /// What one connection has of us.
@@ -139,31 +144,36 @@ impl Account {
 
     /// A call with one answer.
     pub(super) fn begin(self: &Arc<Self>) -> Unfinished {
-        self.begin_in(self.thread.period.load(Ordering::Relaxed))
-    }
-
-    /// A call that may last as long as the connection.
-    pub(super) fn begin_lasting(self: &Arc<Self>) -> Unfinished {
-        self.begin_in(LASTING)
-    }
-
-    fn begin_in(self: &Arc<Self>, period: usize) -> Unfinished {
-        let count = &self.open[period];
-        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        let all = self.thread.open.load(Ordering::Relaxed) + 1;
-        self.thread.open.store(all, Ordering::Relaxed);
-        if all > CROWD && self.unfinished() > FAIR {
+        let period = self.thread.period.load(Ordering::Relaxed);
+        let begun = self.begin_in(period, &self.thread.open);
+        if self.thread.open.load(Ordering::Relaxed) > CROWD && self.unfinished() > FAIR {
             self.cut(Cut::Crowded);
         }
+        begun
+    }
+
+    /// A call that may last as long as the connection, if there are not too many.
+    pub(super) fn begin_lasting(self: &Arc<Self>) -> Option<Unfinished> {
+        let own = self.open[LASTING].load(Ordering::Relaxed);
+        let all = self.thread.lasting.load(Ordering::Relaxed);
+        (own < LASTING_FOR_ONE && all < MOST_LASTING)
+            .then(|| self.begin_in(LASTING, &self.thread.lasting))
+    }
+
+    fn begin_in(self: &Arc<Self>, period: usize, all: &AtomicUsize) -> Unfinished {
+        let own = &self.open[period];
+        own.store(own.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        all.store(all.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         Unfinished {
             account: self.clone(),
             period,
         }
     }
 
-    /// How many of its calls are not finished.
+    /// How many of its calls that do not last are not finished.
     pub(super) fn unfinished(&self) -> u32 {
-        self.open.iter().map(|it| it.load(Ordering::Relaxed)).sum()
+        let open = self.open[..LASTING].iter();
+        open.map(|it| it.load(Ordering::Relaxed)).sum()
     }
 
     fn cut(&self, cut: Cut) {
@@ -194,7 +204,10 @@ impl Drop for Unfinished {
             count.load(Ordering::Relaxed).saturating_sub(1),
             Ordering::Relaxed,
         );
-        let all = &thread.open;
+        let all = match self.period {
+            LASTING => &thread.lasting,
+            _ => &thread.open,
+        };
         all.store(
             all.load(Ordering::Relaxed).saturating_sub(1),
             Ordering::Relaxed,

@@ -14,8 +14,9 @@ use crate::gate::wire::Guarded;
 
 /// Streams that one connection may have open.
 const MAX_STREAMS: u32 = 1_024;
-/// Header lists above this are refused.
-const MAX_HEADERS: u32 = 16 << 10;
+/// Header lists above this are refused by the library, with an error. Envoy's call may carry what its client wrote into headers
+/// of tracing, 60 KiB unless Envoy is told otherwise, and must be answered; so this is more than we take ourselves.
+const MAX_HEADERS: u32 = 128 << 10;
 /// What a peer may send of one call, or of all on a connection, before we have looked at it. A batch of 1,000 checks fits,
 /// a larger one waits a moment; what nobody reads on purpose is never more than this for a connection. The library's
 /// budget for tiny DATA frames is half of the latter.
@@ -24,9 +25,9 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 /// What is taken from an answer's body before the peer has room for it. An answer is one piece, so that this only spares
 /// the second of two.
 const SEND_BUFFER: usize = 64 << 10;
-/// Calls that are reset before we have seen that they were begun. A proxy that gives up on what it asked while this thread
-/// was held up is no attacker, so not the library's 20; and one that is has at most a few reads in a turn for them.
-const PENDING_RESETS: usize = 256;
+/// Calls that are reset before we have seen that they were begun, of which a proxy may have any number. More than what is read
+/// in a turn can hold, after which all that was begun is seen.
+const PENDING_RESETS: usize = 4_096;
 /// Calls that we reset because of what the peer did wrong, in the life of a connection. A client that has not read our
 /// limit of streams yet may begin as many too many, once.
 const OUR_RESETS: usize = MAX_STREAMS as usize;

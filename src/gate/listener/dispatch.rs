@@ -2,13 +2,13 @@
 
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{Future, ready},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use http::{Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tonic::{body::Body, codegen::Service as _, service::Routes};
 use tower::ServiceExt as _;
@@ -27,11 +27,18 @@ use crate::{
         wire::RequestBody,
     },
     proto::v1::check_service_server::{CheckServiceServer, SERVICE_NAME},
-    status::complete_error,
+    status::{complete_error, limit_reached},
 };
 
 /// A request larger than this is refused before it is decoded: a full batch of the longest useful checks.
 const MAX_MESSAGE: usize = 2 << 20;
+
+/// The call that probes make.
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+/// Header lists above this are refused.
+const MAX_HEADERS: usize = 16 << 10;
+/// What a header counts beside its name and its value (RFC 9113, section 6.5.2).
+const HEADER_OVERHEAD: usize = 32;
 
 /// Check and Envoy's by their paths, without a router in between; the rest through the routes.
 #[derive(Clone)]
@@ -101,12 +108,21 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
         if gate.is_guarded {
             request.extensions_mut().insert(gate.peer.clone());
         }
+        let is_too_long = is_too_long(&request);
         let path = request.uri().path();
         if path == envoy::service::PATH {
+            if is_too_long {
+                return GateCall::answered(gate.envoy.refuse().map(Body::new), begun);
+            }
             let request = request.map(|body| RequestBody::new(body, account.share()));
             let answer = envoy::service::serve(gate.envoy.clone(), request);
             let answer = async { Ok(answer.await.map(Body::new)) };
             return GateCall::new(Box::pin(answer), begun, Until::Ready);
+        }
+        if is_too_long {
+            let mut refusal = Response::new(Body::empty());
+            *refusal.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return GateCall::answered(refusal, begun);
         }
         let method = path
             .strip_prefix('/')
@@ -121,10 +137,20 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
                 let request = request.map(|body| RequestBody::new(body, account.share()));
                 GateCall::new(gate.check.clone().call(request), begun, Until::Sent)
             }
+            // A probe is no watch.
+            _ if path == HEALTH_CHECK => {
+                let request = request.map(|body| RequestBody::new(body, account.share()));
+                let call = gate.others.clone().oneshot(request.map(Body::new));
+                GateCall::new(Box::pin(call), begun, Until::Ready)
+            }
             // Watches of health and reflection end with the process, not before it.
             _ => {
+                let Some(unfinished) = account.begin_lasting() else {
+                    let refusal = limit_reached("too many watches are open already");
+                    return GateCall::answered(refusal.into_http(), begun);
+                };
                 let begun = Begun {
-                    unfinished: account.begin_lasting(),
+                    unfinished,
                     ..begun
                 };
                 let request = request.map(|body| RequestBody::lasting(body, account.share()));
@@ -133,6 +159,16 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
             }
         }
     }
+}
+
+/// True if the headers are more than anybody needs for a call. They are gone with the refusal.
+fn is_too_long(request: &Request<Incoming>) -> bool {
+    let size = |(name, value): (&HeaderName, &HeaderValue)| {
+        name.as_str().len() + value.len() + HEADER_OVERHEAD
+    };
+    let path = request.uri().path_and_query();
+    let path = path.map_or(0, |path| path.as_str().len());
+    path + request.headers().iter().map(size).sum::<usize>() > MAX_HEADERS
 }
 
 /// A call that was begun: to be waited for by a drain, and not finished.
@@ -165,6 +201,11 @@ impl GateCall {
     ) -> Self {
         let begun = Some(begun);
         Self { call, begun, until }
+    }
+
+    /// A call whose answer does not depend on its body.
+    fn answered(response: Response<Body>, begun: Begun) -> Self {
+        Self::new(Box::pin(ready(Ok(response))), begun, Until::Ready)
     }
 }
 

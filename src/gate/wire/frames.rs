@@ -5,16 +5,20 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Length (3 bytes), type, flags, stream (4 bytes).
 const HEAD: usize = 9;
 
-/// Frames that ask for nothing which a peer may send at once. A proxy that gives up on all its calls, 1,024 on each
-/// connection, resets each of them, which leaves it a quarter.
+/// What a peer may spend at once on frames that ask for nothing.
 const ALLOWANCE: i32 = 4_096;
-/// A call may be reset, but whoever resets each uses the allowance up, whether a call is headers alone or has data too.
-const RESET: i32 = 3;
+/// What a call earns, and its reset costs: a call may be reset, and so may each of them. Behind a proxy it is somebody else who
+/// gives up on calls, any number of them, and to cut the proxy for it would hit all its other clients. A call that is reset is
+/// less work than one that is answered, and has its turn like any other.
+const CALL: i32 = 3;
+/// PING and SETTINGS are answered, which is as much work.
+const ANSWERED: i32 = 3;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
@@ -171,18 +175,19 @@ impl Frames {
             DATA => i32::from(self.payload > 0),
             HEADERS => {
                 self.in_block = flags & END_HEADERS == 0;
-                1
+                CALL
             }
             CONTINUATION => {
                 self.in_block = flags & END_HEADERS == 0;
                 -1
             }
-            RST_STREAM => -RESET,
+            RST_STREAM => -CALL,
             SETTINGS => {
                 self.setting = (flags & ACK == 0).then_some(([0; SETTING], 0));
-                -1
+                -ANSWERED
             }
-            // PING, WINDOW_UPDATE, PRIORITY, GOAWAY, and what nobody has heard of.
+            PING => -ANSWERED,
+            // WINDOW_UPDATE, PRIORITY, GOAWAY, and what nobody has heard of.
             _ => -1,
         };
         self.allowance = self.allowance.saturating_add(change).min(ALLOWANCE);

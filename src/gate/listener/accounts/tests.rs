@@ -46,15 +46,36 @@ async fn among_too_many_calls_those_of_who_has_most_are_given_up() {
     let modest = peers.join();
     let own: Vec<_> = (0..FAIR).map(|_| modest.begin()).collect();
     let mut crowd = Vec::new();
-    let greedy: Vec<_> = (0..32).map(|_| peers.join()).collect();
+    let greedy: Vec<_> = (0..8).map(|_| peers.join()).collect();
     for turn in 0..CROWD {
-        crowd.push(greedy[turn % greedy.len()].begin_lasting());
+        crowd.push(greedy[turn % greedy.len()].begin());
     }
     assert!(greedy.iter().any(|it| must_go(it)));
     assert!(peers.wire.cuts(Cut::Crowded) > 0);
     drop(own);
     let again: Vec<_> = (0..FAIR).map(|_| modest.begin()).collect();
     assert!(!must_go(&modest), "{} are fair", again.len());
+}
+
+/// Watching health takes no credential, so that it must not get those cut who ask for decisions.
+#[tokio::test(start_paused = true)]
+async fn whoever_watches_crowds_out_nobody() {
+    let mut peers = peers();
+    let peers_of_health: Vec<_> = (0..10_000).map(|_| peers.join()).collect();
+    let watches: Vec<_> = peers_of_health
+        .iter()
+        .flat_map(|watcher| (0..128).map_while(|_| watcher.begin_lasting()))
+        .collect();
+    assert_eq!(watches.len(), MOST_LASTING);
+    let of_one = watches
+        .iter()
+        .filter(|watch| Arc::ptr_eq(&watch.account, &peers_of_health[0]));
+    assert_eq!(of_one.count(), LASTING_FOR_ONE as usize);
+    let honest = peers.join();
+    let _own: Vec<_> = (0..2 * FAIR).map(|_| honest.begin()).collect();
+    assert!(!must_go(&honest));
+    drop(watches);
+    assert!(honest.begin_lasting().is_some());
 }
 
 #[tokio::test(start_paused = true)]
