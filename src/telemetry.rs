@@ -15,7 +15,7 @@ use crate::config::{LogFormat, LogSettings};
 /// # Errors
 /// If the filter cannot be parsed.
 pub fn start(settings: &LogSettings) -> Result<(), ParseError> {
-    let filter = EnvFilter::try_new(&settings.filter)?;
+    let filter = EnvFilter::try_new(quietened(&settings.filter))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -26,6 +26,20 @@ pub fn start(settings: &LogSettings) -> Result<(), ParseError> {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     Ok(())
+}
+
+/// The filter, with nothing but errors of the HTTP/2 library unless it says otherwise: that warns of each peer that breaks the
+/// protocol, as often as one likes to connect. What we cut is counted, and told now and then.
+fn quietened(filter: &str) -> String {
+    let is_off = filter
+        .split(',')
+        .any(|part| part.trim().eq_ignore_ascii_case("off"));
+    if is_off {
+        filter.to_owned()
+    } else {
+        // What is said of a target later counts.
+        format!("h2=error,{filter}")
+    }
 }
 
 /// A flood of events must not become a flood of log lines.
@@ -52,6 +66,15 @@ impl Seldom {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn peers_do_not_fill_the_log_unless_it_is_asked_for() {
+        let says = |filter: &str| EnvFilter::new(quietened(filter)).to_string();
+        assert!(says("info").contains("h2=error") && says("info").contains("info"));
+        assert!(says("info,h2=debug").contains("h2=debug"));
+        assert!(!says("info,h2=debug").contains("h2=error"));
+        assert_eq!(says("off"), "off");
+    }
 
     #[test]
     fn many_events_are_told_once() {

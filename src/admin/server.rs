@@ -10,9 +10,10 @@ use axum::{
     response::Response,
 };
 use futures_util::{Stream, StreamExt as _, stream};
+use http_body_util::BodyExt as _;
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener},
-    sync::watch,
+    sync::{Semaphore, watch},
 };
 use tonic::{
     body::Body,
@@ -41,7 +42,7 @@ use crate::{
         fleet_service_server::FleetServiceServer, key_service_server::KeyServiceServer,
         workspace_service_server::WorkspaceServiceServer,
     },
-    status::{complete_error, internal_error},
+    status::{complete_error, internal_error, limit_reached},
     tls::Tls,
 };
 
@@ -58,6 +59,8 @@ const MAX_STREAMS: u32 = 256;
 const MAX_HEADERS: u32 = 16 << 10;
 /// Calls that are reset before we have seen that they were begun, as on the gate.
 const PENDING_RESETS: usize = 256;
+/// Watches of health, and reflection, all callers together: they take no credential.
+const MOST_WATCHES: usize = 1_024;
 /// Bytes of requests that are not there whole, all callers together: sixteen of the largest.
 const MOST_HELD: u64 = 64 << 20;
 
@@ -158,8 +161,10 @@ impl AdminServices {
                 request.map(|body| axum::body::Body::new(RequestBody::new(body, &share)))
             }));
         // Watches of health and reflection are not counted: they end with the process, not before it.
+        let watches = Arc::new(Semaphore::new(MOST_WATCHES));
         let routes = others
             .into_axum_router()
+            .layer(from_fn_with_state(watches, limit_watches))
             .merge(own)
             .layer(MapResponseLayer::new(|mut response| {
                 complete_error(&mut response);
@@ -172,6 +177,25 @@ impl AdminServices {
             .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
             .add_routes(Routes::from(routes))
     }
+}
+
+/// Answers while there are not too many of such calls; each counts until the last of its answer is sent, or given up.
+async fn limit_watches(
+    State(watches): State<Arc<Semaphore>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Ok(permit) = watches.try_acquire_owned() else {
+        let refusal = limit_reached("too many watches are open already").into_http::<Body>();
+        return refusal.map(axum::body::Body::new);
+    };
+    let response = next.run(request).await;
+    response.map(|body| {
+        axum::body::Body::new(body.map_frame(move |frame| {
+            let _held = &permit;
+            frame
+        }))
+    })
 }
 
 /// Counts a call as open until its answer is sent.

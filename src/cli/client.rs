@@ -308,6 +308,10 @@ impl ClientFlags {
             if server.is_socket() || !server.is_local() {
                 return Ok(None);
             }
+            // Whoever shows a certificate means to be who it names, and no more than that.
+            if self.cert.is_some() || console.variable("PORTCULLIS_CERT").is_some() {
+                return Ok(None);
+            }
             let path = self.data_dir(console).join(ROOT_TOKEN_FILE);
             match read_token(&path) {
                 Ok(token) => (token, path.display().to_string()),

@@ -19,7 +19,7 @@ pub struct MappedCaller {
     pub grants: Grants,
 }
 
-/// Reads the callers. `None` if a fault was noted instead.
+/// Reads the callers, and notes a row for each. `None` if a fault was noted instead.
 pub(super) fn read(layers: &mut Layers<'_>) -> Option<Vec<MappedCaller>> {
     let mut seen: Vec<(CallerName, Origin)> = Vec::new();
     let read = layers.tables("caller", |table, layers| read_one(table, layers, &mut seen));
@@ -70,10 +70,10 @@ fn read_one(
         )),
         Err(noted) => Err(noted),
     };
-    Ok(MappedCaller {
-        name: name?,
-        grants: grants?,
-    })
+    let (name, (grants, permissions)) = (name?, grants?);
+    let value = format!("{name} may {permissions}");
+    layers.row("caller", value, table.origin().clone());
+    Ok(MappedCaller { name, grants })
 }
 
 fn parse_name(
@@ -89,12 +89,12 @@ fn parse_name(
     })
 }
 
-/// Each by itself first, so that the one that is wrong is named.
+/// With how they are shown. Each by itself first, so that the one that is wrong is named.
 fn parse_grants(
     permissions: &Located<Vec<Located<String>>>,
     table: &Table,
     layers: &mut Layers<'_>,
-) -> Result<Grants, Noted> {
+) -> Result<(Grants, String), Noted> {
     let mut wrong = None;
     for Located { value, origin } in &permissions.value {
         if let Err(why) = Grants::parse(&PermissionSet::new([value.as_str()])) {
@@ -105,7 +105,12 @@ fn parse_grants(
     if let Some(noted) = wrong {
         return Err(noted);
     }
-    let names = permissions.value.iter().map(|item| item.value.as_str());
-    Grants::parse(&PermissionSet::new(names))
-        .map_err(|why| table.fault("permissions", &permissions.origin, &why.to_string(), layers))
+    let names: Vec<_> = permissions
+        .value
+        .iter()
+        .map(|item| item.value.as_str())
+        .collect();
+    let grants = Grants::parse(&PermissionSet::new(names.iter().copied()))
+        .map_err(|why| table.fault("permissions", &permissions.origin, &why.to_string(), layers))?;
+    Ok((grants, names.join(",")))
 }

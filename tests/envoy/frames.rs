@@ -13,15 +13,15 @@ use crate::{
     support::PATIENCE,
 };
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const GOAWAY: u8 = 7;
 /// The end of the stream and of the headers.
-const WHOLE: u8 = 0x5;
+pub const WHOLE: u8 = 0x5;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len())
         .expect("a short frame")
         .to_be_bytes();
@@ -30,7 +30,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Header fields as literals, neither indexed nor compressed.
-fn fields(fields: &[(&[u8], &[u8])]) -> Vec<u8> {
+pub fn fields(fields: &[(&[u8], &[u8])]) -> Vec<u8> {
     let text = |text: &[u8]| {
         // In HPACK 127 and more take further bytes of seven bits.
         let mut bytes = Vec::new();
@@ -48,6 +48,17 @@ fn fields(fields: &[(&[u8], &[u8])]) -> Vec<u8> {
         .iter()
         .flat_map(|(name, value)| [vec![0], text(name), text(value)].concat())
         .collect()
+}
+
+/// The next frame, unless the connection ends: its kind, its flags and its payload.
+pub async fn read(stream: &mut TcpStream) -> Option<(u8, u8, Vec<u8>)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.ok()?;
+    let [a, b, c, kind, flags, ..] = head;
+    let length = u32::from_be_bytes([0, a, b, c]);
+    let mut payload = vec![0; usize::try_from(length).expect("a length")];
+    stream.read_exact(&mut payload).await.ok()?;
+    Some((kind, flags, payload))
 }
 
 /// How a request was taken.
@@ -74,16 +85,9 @@ async fn send(edge: SocketAddr, block: &[u8]) -> Taken {
             .await
             .expect("Envoy reads");
         loop {
-            let mut head = [0; 9];
-            if stream.read_exact(&mut head).await.is_err() {
+            let Some((kind, _, payload)) = read(&mut stream).await else {
                 return Taken::Ended;
-            }
-            let [a, b, c, kind, ..] = head;
-            let length = u32::from_be_bytes([0, a, b, c]);
-            let mut payload = vec![0; usize::try_from(length).expect("a length")];
-            if stream.read_exact(&mut payload).await.is_err() {
-                return Taken::Ended;
-            }
+            };
             match kind {
                 // `:status: 200` is entry 8 of the static table.
                 HEADERS if payload.contains(&0x88) => return Taken::Ok,

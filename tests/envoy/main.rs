@@ -16,6 +16,7 @@ mod frames;
 mod harness;
 mod manners;
 mod messages;
+mod neighbours;
 mod outages;
 #[path = "../tls/pki.rs"]
 #[allow(dead_code, reason = "it is shared with the suite of TLS")]

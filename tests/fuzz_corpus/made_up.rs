@@ -1,7 +1,10 @@
 //! Messages made up field by field: as the schema says, so that fields repeat and merge and oneofs change their minds; or
 //! nearly so.
 
-use portcullis::proto::envoy::service::auth::v3::CheckRequest;
+use portcullis::proto::envoy::{
+    config::core::v3::{HeaderMap, HeaderValue, address::Address},
+    service::auth::v3::CheckRequest,
+};
 use proptest::{collection::vec, prelude::*, sample::select};
 use prost::Message as _;
 
@@ -230,6 +233,47 @@ fn whole(form: Form) -> BoxedStrategy<Vec<u8>> {
         .boxed()
 }
 
+/// A call that passes, from anywhere.
+fn from_somewhere() -> impl Strategy<Value = Vec<u8>> {
+    let address = || {
+        prop_oneof![
+            3 => Just("192.0.2.7"),
+            1 => select(vec!["192.0.2.8", "::ffff:192.0.2.7", "192.0.2.7:1", "", "x", "192.0.2.07"]),
+        ]
+    };
+    let entry = (
+        select(vec!["", " ", "\t"]),
+        address(),
+        select(vec!["", " "]),
+    )
+        .prop_map(|(before, address, after)| format!("{before}{address}{after}"));
+    let value = vec(entry, 1..4).prop_map(|entries| entries.join(","));
+    (address(), vec(value, 0..3)).prop_map(|(peer, values)| {
+        let valid = named::messages().remove(0).2;
+        let mut message = CheckRequest::decode(&*valid).expect("a message");
+        let attributes = message.attributes.as_mut().expect("attributes");
+        let source = attributes
+            .source
+            .as_mut()
+            .and_then(|it| it.address.as_mut());
+        let Some(Address::SocketAddress(socket)) = source.and_then(|it| it.address.as_mut()) else {
+            panic!("it has a source")
+        };
+        peer.clone_into(&mut socket.address);
+        let request = attributes.request.as_mut();
+        let http = request.and_then(|it| it.http.as_mut()).expect("a request");
+        let headers = values.into_iter().map(|value| HeaderValue {
+            key: "x-forwarded-for".into(),
+            raw_value: value.into(),
+            ..HeaderValue::default()
+        });
+        http.header_map = Some(HeaderMap {
+            headers: headers.collect(),
+        });
+        message.encode_to_vec()
+    })
+}
+
 /// What becomes of bytes on the way.
 #[derive(Debug, Clone)]
 enum Damage {
@@ -296,6 +340,12 @@ proptest! {
         let named = named::messages();
         let data = if is_named { named[number.index(named.len())].2.clone() } else { made_up };
         property::check(&damaged(data, damages));
+    }
+
+    #[test]
+    fn an_allowlist_is_held_against_the_source_that_is_trusted(data in from_somewhere()) {
+        prop_assert_eq!(property::status(&data), 200, "it depends on the source alone");
+        property::check(&data);
     }
 
     #[test]

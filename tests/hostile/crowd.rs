@@ -104,3 +104,51 @@ fn connections(scene: &Scene) -> f64 {
         .metric("portcullis_connections", "listener=\"gate\"");
     gauge.expect("it is counted")
 }
+
+/// Anybody who can connect may watch health, and a watch never ends by itself.
+#[test]
+fn watches_are_so_many_and_crowd_out_nobody() {
+    const WATCH: &str = "/grpc.health.v1.Health/Watch";
+    const EACH: u32 = 64;
+    let scene = Scene::new();
+    let good = message(&scene.good_request());
+    // MiB: the connections, and what the library keeps for each call.
+    scene.attacked(96, || {
+        let mut kept = Vec::new();
+        for (listener, connections, most) in [
+            (Listener::Gate, 100, 16 * 100),
+            (Listener::Admin, 20, 1_024),
+        ] {
+            let mut watching = 0;
+            for _ in 0..connections {
+                let mut raw = Raw::open(scene.address(listener));
+                for n in 0..EACH {
+                    let stream = 2 * n + 1;
+                    raw.send(&frame(HEADERS, END_HEADERS, stream, &call_headers(WATCH)));
+                    raw.send(&frame(DATA, END_STREAM, stream, &message(&[])));
+                }
+                for _ in 0..EACH {
+                    let head = raw.wait_for("a head", |it| it.kind == HEADERS);
+                    watching += u32::from(head.flags & END_STREAM == 0);
+                }
+                kept.push(raw);
+            }
+            assert!((1..=most).contains(&watching), "{listener:?}: {watching}");
+        }
+        // As many at once as a window has answers for.
+        let mut honest = Raw::open(scene.gate());
+        let streams: Vec<u32> = (0..400).map(|n| 2 * n + 1).collect();
+        let all: Vec<u8> = streams
+            .iter()
+            .flat_map(|stream| {
+                let begin = frame(HEADERS, END_HEADERS, *stream, &call_headers(CHECK));
+                [begin, frame(DATA, END_STREAM, *stream, &good)].concat()
+            })
+            .collect();
+        honest.send(&all);
+        for _ in &streams {
+            honest.wait_for("a decision", |it| it.kind == DATA);
+        }
+    });
+    assert_eq!(scene.cuts(Listener::Gate, "crowded"), 0);
+}

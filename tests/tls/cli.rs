@@ -72,8 +72,14 @@ fn the_command_line_manages_over_mutual_tls_by_its_certificate() {
         let (_, err) = succeeds(create);
         assert!(!err.contains("unencrypted"), "{err}");
     }
-    // By the variables, and with a credential that may do what the certificate may not.
+    // The root token that lies about in the server's own directory is not taken instead of it.
     let url = admin_url(&server, "127.0.0.1");
+    let mut status = portcullis(&scene, &["fleet", "status", "--server", &url]);
+    status.args(files(&scene, &operator));
+    status.arg("--data-dir").arg(server.data_dir());
+    fails(status, "fleet.read");
+
+    // By the variables, and with a credential that may do what the certificate may not.
     let by_variables = |command: &mut Command| {
         let [_, ca, _, cert, _, key] = files(&scene, &operator);
         command

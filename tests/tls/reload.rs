@@ -105,8 +105,16 @@ impl Traffic {
 fn never_left(status: &Status) -> bool {
     let mut next = std::error::Error::source(status);
     while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<hyper::Error>() {
-            return error.is_canceled();
+        if error
+            .downcast_ref::<hyper::Error>()
+            .is_some_and(hyper::Error::is_canceled)
+        {
+            return true;
+        }
+        // Of a call that came after the last one that GOAWAY says was seen.
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let is_told = error.is_go_away() && error.is_remote();
+            return is_told && error.reason() == Some(h2::Reason::NO_ERROR);
         }
         next = error.source();
     }

@@ -283,3 +283,34 @@ fn callers_without_anybody_who_asks_for_certificates_are_a_slip() {
     with_files(Given::file(text)).refused(&["caller, from p.toml:1", "gate-client-ca"]);
     assert_eq!(callers(text).settings().callers.len(), 1);
 }
+
+/// Who reviews a configuration sees who may do what.
+#[test]
+fn each_caller_is_shown_with_its_name_its_permissions_and_its_place() {
+    let text = "[[caller]]\n\
+                spiffe = \"spiffe://example.org/ns/edge/sa/gateway\"\n\
+                permissions = [\"default:check\", \"acme:check\"]\n\
+                [[caller]]\n\
+                permissions = [\"*\"]\n\
+                dns = \"Operator.example.org\"\n";
+    let shown = |given: Given| -> Vec<_> {
+        let rows = given.explain().unwrap_or_else(|faults| panic!("{faults}"));
+        rows.rows
+            .into_iter()
+            .filter(|row| row.name.starts_with("caller"))
+            .map(|row| (row.name, row.value, row.origin.to_string()))
+            .collect()
+    };
+    let row = |value: &str, place: &str| ("caller", value.to_owned(), place.to_owned());
+    assert_eq!(
+        shown(callers(text)),
+        [
+            row(
+                "spiffe://example.org/ns/edge/sa/gateway may default:check,acme:check",
+                "p.toml:4"
+            ),
+            row("dns:operator.example.org may *", "p.toml:7"),
+        ]
+    );
+    assert_eq!(shown(callers("")), []);
+}

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use super::{EnvoyApi, answer::Denied};
 use crate::{
-    gate::{callers::Peer, clock::Clock},
+    gate::{callers::Peer, checker::Undecided, clock::Clock},
     proto::envoy::service::auth::v3::CheckResponse,
 };
 
@@ -35,6 +35,9 @@ pub const SERVICE_NAME: &str = "envoy.service.auth.v3.Authorization";
 const TIME_LIMIT: Duration = Duration::from_millis(150);
 /// The longest message that is read. Envoy's own limit on headers is 60 KiB; a request's body is not asked for.
 const MAX_MESSAGE: usize = 256 << 10;
+/// What leaves in one DATA frame. The library keeps shorter ones until there is nothing left to do, and writes all answers that
+/// are ready by then at once; from 256 bytes on it writes each by itself.
+const MOST_AT_ONCE: usize = 255;
 /// What stands before a message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
@@ -49,8 +52,9 @@ where
     let peer: &Arc<Peer> = head.extensions.get().unwrap_or(&stranger);
     let answered = async {
         match read_message(body).await {
-            Some(message) => api.answer_to(message, &head.headers, peer).await,
-            None => api.refuse_malformed().into(),
+            Ok(message) => api.answer_to(message, &head.headers, peer).await,
+            Err(Unread::Malformed) => api.refuse_malformed().into(),
+            Err(Unread::Broken) => api.give_up(Denied::Undecided(Undecided::Overloaded)),
         }
     };
     let mut answered = pin!(AssertUnwindSafe(answered).catch_unwind());
@@ -89,35 +93,44 @@ impl<C: Clock> EnvoyApi<C> {
     }
 }
 
-/// Reads the one message of a call. `None`: there is none, it is compressed, too long, or does not end where it says.
-async fn read_message<B: Body<Data = Bytes> + Send>(body: B) -> Option<Bytes> {
+/// Why there is no message.
+enum Unread {
+    /// There is none, it is compressed, too long, or does not end where it says.
+    Malformed,
+    /// The body broke off: its sender is gone, or there was no room for it.
+    Broken,
+}
+
+/// Reads the one message of a call.
+async fn read_message<B: Body<Data = Bytes> + Send>(body: B) -> Result<Bytes, Unread> {
     let mut body = pin!(body);
     // Wiped, since a credential is among it.
     let mut read = Zeroizing::new(Vec::new());
     loop {
         if let Some((prefix, message)) = read.split_first_chunk::<PREFIX>() {
             let [compressed, length @ ..] = prefix;
-            let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+            let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
             if *compressed != 0 || length > MAX_MESSAGE || message.len() > length {
-                return None;
+                return Err(Unread::Malformed);
             }
             if message.len() == length {
-                return Some(Bytes::from_owner(Wiped(read)).slice(PREFIX..));
+                return Ok(Bytes::from_owner(Wiped(read)).slice(PREFIX..));
             }
         }
         let data = next_data(body.as_mut()).await?;
         if read.len() + data.len() > PREFIX + MAX_MESSAGE {
-            return None;
+            return Err(Unread::Malformed);
         }
         grow(&mut read, &data);
     }
 }
 
-/// The next piece of a body; `None`: it ended, well or not.
-async fn next_data<B: Body<Data = Bytes>>(mut body: Pin<&mut B>) -> Option<Bytes> {
+/// The next piece of a body.
+async fn next_data<B: Body<Data = Bytes>>(mut body: Pin<&mut B>) -> Result<Bytes, Unread> {
     loop {
-        if let Ok(data) = body.frame().await?.ok()?.into_data() {
-            return Some(data);
+        let frame = body.frame().await.ok_or(Unread::Malformed)?;
+        if let Ok(data) = frame.map_err(|_| Unread::Broken)?.into_data() {
+            return Ok(data);
         }
     }
 }
@@ -177,8 +190,15 @@ impl Body for Reply {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let message = self.message.take().map(Frame::data);
-        let next = message.or_else(|| self.trailers.take().map(Frame::trailers));
+        let piece = self.message.as_mut().map(|message| {
+            let length = message.len().min(MOST_AT_ONCE);
+            message.split_to(length)
+        });
+        if self.message.as_ref().is_some_and(Bytes::is_empty) {
+            self.message = None;
+        }
+        let next = piece.map(Frame::data);
+        let next = next.or_else(|| self.trailers.take().map(Frame::trailers));
         Poll::Ready(next.map(Ok))
     }
 

@@ -118,7 +118,6 @@ async fn what_is_no_message_is_denied() {
             vec![framed_good[..framed_good.len() - 1].to_vec()],
             After::End,
         ),
-        ("102, reset", vec![framed_good[..9].to_vec()], After::Reset),
         ("nothing", vec![], After::End),
         ("half a prefix", vec![vec![0, 0]], After::End),
         (
@@ -135,6 +134,15 @@ async fn what_is_no_message_is_denied() {
             "{what}"
         );
     }
+}
+
+/// Its sender is gone, or nobody had room for it. Either way it is nobody's fault that the answer could name.
+#[tokio::test]
+async fn what_breaks_off_is_not_decided() {
+    let scene = Scene::new();
+    let bytes = framed(&scene.call().encoded());
+    let told = call(scene.api(), vec![bytes[..9].to_vec()], After::Reset).await;
+    told.is(503, "OVERLOADED");
 }
 
 /// Envoy gives up after 200 ms, and what then happens is for the operator's settings to say.
