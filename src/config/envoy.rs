@@ -8,6 +8,7 @@ use super::{
 use crate::domain::{
     id::WorkspaceId,
     route::{Method, Policy, Route, RouteTable, Template},
+    setting::{KEY_HEADER, is_taken_header},
 };
 
 /// How Envoy's requests are read.
@@ -24,60 +25,23 @@ pub struct EnvoySettings {
 }
 
 const TABLE: &str = "envoy";
-const DEFAULT_HEADER: &str = "x-api-key";
 const MAX_HOPS: usize = 10;
 const MAX_NAME: usize = 64;
 
-/// Headers in which no key may come: they say something else, which proxies, browsers and upstreams act upon.
-const TAKEN_HEADERS: [&str; 30] = [
+/// Headers in which no key may come, beside those that no setting may have either: they say something else.
+const ALSO_TAKEN: [&str; 5] = [
     "accept",
-    "authorization",
     "cache-control",
-    "connection",
-    "cookie",
-    "cookie2",
-    "date",
-    "expect",
-    "forwarded",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "max-forwards",
-    "origin",
     "pragma",
-    "range",
-    "referer",
-    "set-cookie",
-    "te",
-    "trailer",
     "traceparent",
     "tracestate",
-    "transfer-encoding",
-    "upgrade",
-    "user-agent",
-    "via",
-    "www-authenticate",
-    "x-http-method-override",
-    "x-real-ip",
-    "x-request-id",
 ];
-const TAKEN_HEADER_STARTS: [&str; 10] = [
-    "accept-",
-    "access-control-",
-    "content-",
-    "grpc-",
-    "if-",
-    "proxy-",
-    "sec-",
-    "x-envoy-",
-    "x-forwarded-",
-    "x-portcullis-",
-];
+const ALSO_TAKEN_STARTS: [&str; 2] = ["accept-", "access-control-"];
 
 impl Default for EnvoySettings {
     fn default() -> Self {
         Self {
-            header: Some(DEFAULT_HEADER.into()),
+            header: Some(KEY_HEADER.into()),
             query_parameter: None,
             trusted_hops: 0,
             routes: RouteTable::default(),
@@ -297,8 +261,9 @@ fn check_header(name: &str) -> Result<(), String> {
                 .into(),
         );
     }
-    let is_taken = TAKEN_HEADERS.contains(&name)
-        || TAKEN_HEADER_STARTS
+    let is_taken = is_taken_header(name)
+        || ALSO_TAKEN.contains(&name)
+        || ALSO_TAKEN_STARTS
             .iter()
             .any(|start| name.starts_with(start));
     if name == "authorization" {

@@ -125,11 +125,15 @@ impl Method {
     }
 }
 
-/// True for a token of RFC 9110, section 5.6.2.
 fn is_method(text: &str) -> bool {
+    text.len() <= MAX_METHOD && is_token(text)
+}
+
+/// True for a token of RFC 9110, section 5.6.2, which a method is.
+#[must_use]
+pub fn is_token(text: &str) -> bool {
     let symbol = |byte: u8| b"!#$%&'*+-.^_`|~".contains(&byte);
-    (1..=MAX_METHOD).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || symbol(b))
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || symbol(b))
 }
 
 impl Route {

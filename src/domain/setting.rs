@@ -22,9 +22,9 @@ pub const MAX_LISTED: usize = 100;
 const MAX_LISTED_NAME: usize = 64;
 const MAX_HEADER: usize = 64;
 
-/// Headers that a setting may not be sent under: they carry identity, a credential, framing or routing, or belong to one
-/// connection only.
-const REFUSED_HEADERS: [&str; 27] = [
+/// Headers that neither a setting nor a key may be sent under: they carry identity, a credential, framing or routing, or
+/// belong to one connection only.
+const TAKEN_HEADERS: [&str; 26] = [
     "accept-encoding",
     "authorization",
     "connection",
@@ -48,12 +48,13 @@ const REFUSED_HEADERS: [&str; 27] = [
     "user-agent",
     "via",
     "www-authenticate",
-    "x-api-key",
     "x-http-method-override",
     "x-real-ip",
     "x-request-id",
 ];
-const REFUSED_HEADER_STARTS: [&str; 8] = [
+/// Where a key comes in, unless the operator says otherwise.
+pub const KEY_HEADER: &str = "x-api-key";
+const TAKEN_HEADER_STARTS: [&str; 8] = [
     "content-",
     "grpc-",
     "if-",
@@ -292,6 +293,13 @@ impl fmt::Display for Declaration {
     }
 }
 
+/// True if the header, in lower case, has a meaning of its own: what proxies, browsers or servers act upon.
+#[must_use]
+pub fn is_taken_header(name: &str) -> bool {
+    let mut starts = TAKEN_HEADER_STARTS.iter();
+    TAKEN_HEADERS.contains(&name) || starts.any(|start| name.starts_with(start))
+}
+
 fn check_header(header: &str) -> Result<(), Invalid> {
     let well_formed = matches!(header.as_bytes(), [b'a'..=b'z' | b'0'..=b'9', ..])
         && header.len() <= MAX_HEADER
@@ -303,11 +311,7 @@ fn check_header(header: &str) -> Result<(), Invalid> {
             "the header must have at most 64 letters, digits and '-'",
         ));
     }
-    let refused = REFUSED_HEADERS.contains(&header)
-        || REFUSED_HEADER_STARTS
-            .iter()
-            .any(|start| header.starts_with(start));
-    if refused {
+    if header == KEY_HEADER || is_taken_header(header) {
         return Err(Invalid::owned(format!(
             "the header {header} has a meaning of its own; choose another"
         )));

@@ -7,7 +7,10 @@ use std::{
 };
 
 use crate::{
-    domain::setting::{Declaration, Declarations, Requested},
+    domain::{
+        route::is_token,
+        setting::{Declaration, Declarations, Requested},
+    },
     proto::extauthz::{AttributeContext, CheckRequest, Entry, HeaderValue, Peer, address::Address},
 };
 
@@ -127,12 +130,6 @@ fn header_name(bytes: &[u8]) -> Option<&str> {
             .iter()
             .all(|byte| matches!(byte, b'!'..=b'~') && !byte.is_ascii_uppercase());
     text(bytes).filter(|_| well_formed)
-}
-
-/// True for a token of RFC 9110, section 5.6.2, which a method is.
-fn is_token(text: &str) -> bool {
-    let symbol = |byte: u8| b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || symbol(b))
 }
 
 /// The request's own values for settings: what came under their headers.
